@@ -1,0 +1,49 @@
+"""Who takes part: each contestant is built in a process of its own and then asked to run steps.
+
+`build(task)` returns `run(steps)`, which trains that many further steps and returns the mean bound of an
+example over them in nats (nan for the floor, which learns nothing).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from .tasks import Task
+
+Run = Callable[[int], float]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A module of this package with the options its `build(task, **options)` is given.
+
+    needs   what must be installed; where it is not, the contestant is left out with a line
+    peer    whether it runs in the peers' Python
+    """
+
+    module: str
+    needs: str
+    options: dict[str, Any] = field(default_factory=dict)
+    peer: bool = False
+
+    def build(self, task: Task) -> Run:
+        """The contestant's `run`. Imports its libraries here, so a process holds one of them only."""
+        build = importlib.import_module(f"{__package__}.{self.module}").build
+        run: Run = build(task, **self.options)
+        return run
+
+
+CONTESTANTS = {
+    "floor": Contestant("floor", "torch"),
+    "floor bf16": Contestant("floor", "torch", {"bf16": True}),
+    "ours eager": Contestant("ours", "latentia", {"compiled": False, "bf16": False}),
+    "ours eager bf16": Contestant("ours", "latentia", {"compiled": False, "bf16": True}),
+    "ours compiled": Contestant("ours", "latentia", {"compiled": True, "bf16": False}),
+    "ours compiled bf16": Contestant("ours", "latentia", {"compiled": True, "bf16": True}),
+    "hand-written loop": Contestant("handwritten", "torch"),
+    "pythae": Contestant("pythae_peer", "pythae", peer=True),
+    "NumPyro": Contestant("numpyro_peer", "numpyro", peer=True),
+}

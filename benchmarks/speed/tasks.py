@@ -1,0 +1,86 @@
+"""The tasks: what every contestant trains, and the data it is given."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+PIXELS = 784
+SIDE = 28
+CHANNELS = (32, 64)
+INK = 0.19  # share of bright pixels in the synthetic images, as in MNIST
+RATE = 1e-3  # Adam's, everywhere
+
+
+@dataclass(frozen=True)
+class Task:
+    """A variational autoencoder with a Bernoulli likelihood of grey values, trained by Adam.
+
+    hidden    sizes of the encoder's hidden layers, mirrored by the decoder; unused with `conv`
+    samples   K, draws of z per example; above 1 the objective is the importance-weighted bound
+    steps     steps of one measurement
+    targets   largest ratio to the fp32 floor, by contestant, one thread
+    """
+
+    name: str
+    title: str
+    batch: int
+    latent: int
+    steps: int
+    hidden: tuple[int, ...] = ()
+    activation: str = "relu"
+    samples: int = 1
+    conv: bool = False
+    targets: dict[str, float] = field(default_factory=dict)
+
+
+TASKS = {
+    task.name: task
+    for task in (
+        Task(
+            "mlp",
+            "MLP VAE 784-400-20, ReLU, batch 128, one epoch of MNIST (468 steps)",
+            batch=128,
+            latent=20,
+            steps=468,
+            hidden=(400,),
+            targets={"ours compiled": 1.5, "ours compiled bf16": 1.1},
+        ),
+        Task(
+            "iwae",
+            "IWAE, K=50, 784-200-200-50, tanh, batch 100",
+            batch=100,
+            latent=50,
+            steps=40,
+            hidden=(200, 200),
+            activation="tanh",
+            samples=50,
+            targets={"ours compiled": 1.3, "ours compiled bf16": 0.85},
+        ),
+        Task(
+            "conv",
+            "convolutional VAE, 1-32-64 channels (4x4, stride 2), 20 latents, ReLU, batch 128",
+            batch=128,
+            latent=20,
+            steps=100,
+            conv=True,
+            targets={"ours eager": 1.1},
+        ),
+    )
+}
+
+
+def images() -> tuple[NDArray[np.uint8], str]:
+    """60,000 grey images `[60000, 784]` and where they come from: MNIST if it is there, else synthetic."""
+    path = Path(os.environ.get("LATENTIA_DATA", "../shared/data")) / "mnist.npz"
+    if path.is_file():
+        with np.load(path) as archive:
+            return archive["x_train"].reshape(-1, PIXELS), "MNIST"
+    rng = np.random.default_rng(0)
+    bright = rng.random((60_000, PIXELS), dtype=np.float32) < INK
+    grey = rng.integers(1, 256, (60_000, PIXELS), dtype=np.uint8)
+    return np.where(bright, grey, 0).astype(np.uint8), "synthetic images"

@@ -1,0 +1,112 @@
+"""Latentia: latent-variable models, and honestly how probable the data are under them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from . import data, diagnostics, errors, models, nets, plots, schedules, testing
+    from .archive import load_model, save
+    from .data import load_data
+    from .evidence import Estimate, log_evidence
+    from .factor import Draw, Factor
+    from .factors import (
+        Bernoulli,
+        Categorical,
+        Deterministic,
+        Diagonal,
+        Full,
+        LowRank,
+        Normal,
+        StandardNormal,
+    )
+    from .joint import Joint
+    from .learn import Run, fit
+    from .model import Model
+    from .nets import MLP, Constant, ConvDecoder, ConvEncoder, Table
+    from .noise import GivenNoise, Noise
+    from .objectives import Bound, elbo, iwae
+    from .schedules import linear_warmup
+
+_HOME = {
+    ".archive": ("load_model", "save"),
+    ".data": ("load_data",),
+    ".evidence": ("Estimate", "log_evidence"),
+    ".factor": ("Draw", "Factor"),
+    ".factors": (
+        "Bernoulli",
+        "Categorical",
+        "Deterministic",
+        "Diagonal",
+        "Full",
+        "LowRank",
+        "Normal",
+        "StandardNormal",
+    ),
+    ".joint": ("Joint",),
+    ".learn": ("Run", "fit"),
+    ".model": ("Model",),
+    ".nets": ("MLP", "Constant", "ConvDecoder", "ConvEncoder", "Table"),
+    ".noise": ("GivenNoise", "Noise"),
+    ".objectives": ("Bound", "elbo", "iwae"),
+    ".schedules": ("linear_warmup",),
+}
+_MODULES = ("data", "diagnostics", "errors", "models", "nets", "plots", "schedules", "testing")
+_WHERE = {name: home for home, names in _HOME.items() for name in names}
+
+__all__ = [
+    "MLP",
+    "Bernoulli",
+    "Bound",
+    "Categorical",
+    "Constant",
+    "ConvDecoder",
+    "ConvEncoder",
+    "Deterministic",
+    "Diagonal",
+    "Draw",
+    "Estimate",
+    "Factor",
+    "Full",
+    "GivenNoise",
+    "Joint",
+    "LowRank",
+    "Model",
+    "Noise",
+    "Normal",
+    "Run",
+    "StandardNormal",
+    "Table",
+    "data",
+    "diagnostics",
+    "elbo",
+    "errors",
+    "fit",
+    "iwae",
+    "linear_warmup",
+    "load_data",
+    "load_model",
+    "log_evidence",
+    "models",
+    "nets",
+    "plots",
+    "save",
+    "schedules",
+    "testing",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Names are imported when they are first used, so that `import latentia` costs nothing."""
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    if name in _WHERE:
+        return getattr(importlib.import_module(_WHERE[name], __name__), name)
+    raise AttributeError(f"module 'latentia' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,155 @@
+"""The options of `latentia fit`, in the four sections of a run's config.toml.
+
+None means not given. What is then taken stands in the help, and in config.toml once the run is resolved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from cyclopts import Group, Parameter
+
+DATA = Group("Data", sort_key=2)
+MODEL = Group("Model", sort_key=3)
+OBJECTIVE = Group("Objective", sort_key=4)
+FIT = Group("Learning", sort_key=5)
+
+
+def flag(text: str, default: str = "", name: str | None = None, metavar: str | None = None) -> Parameter:
+    """An option with its help; `default` is shown there, not applied."""
+    more = {"metavar": metavar} if metavar else {}
+    return Parameter(name=name, help=text, show_default=default or False, **more)
+
+
+@Parameter(name="*", group=DATA)
+@dataclass(frozen=True)
+class DataOptions:
+    """How DATA is read, split and preprocessed."""
+
+    binarise: Annotated[
+        Literal["threshold", "dynamic"] | None,
+        flag("Show the model black and white pixels: cut at half, or drawn anew at each presentation."),
+    ] = None
+    standardise: Annotated[
+        bool | None, flag("Scale the numbers of a table to mean 0 and standard deviation 1.", "yes for files")
+    ] = None
+    types: Annotated[
+        str | None,
+        flag(
+            "Kinds of columns, where the inferred ones (printed) are wrong: age=number,id=ignored. The kinds are number, "
+            "binary, count, category, ignored.",
+            metavar="NAME=KIND,...",
+        ),
+    ] = None
+    label: Annotated[
+        str | None, flag("A column that colours the plots and is not modelled.", metavar="COLUMN")
+    ] = None
+    split: Annotated[
+        str | None, flag("Fractions of rows to train, validate and test on.", "0.8,0.1,0.1", metavar="A,B,C")
+    ] = None
+    valid: Annotated[str | None, flag("Validation rows from a file of their own.", metavar="FILE")] = None
+    test: Annotated[str | None, flag("Test rows from a file of their own.", metavar="FILE")] = None
+    key: Annotated[str | None, flag("Which array of an NPZ file.", metavar="NAME")] = None
+
+
+@Parameter(name="*", group=MODEL)
+@dataclass(frozen=True)
+class ModelOptions:
+    """p and q."""
+
+    name: Annotated[
+        str | None,
+        flag(
+            "A model that `latentia models` lists, or module:function, a function of your own, imported from this folder.",
+            "vae",
+            name="--model",
+        ),
+    ] = None
+    latent: Annotated[int | None, flag("Number of latent dimensions.", "16")] = None
+    hidden: Annotated[
+        str | None,
+        flag(
+            "Sizes of the encoder's hidden layers, mirrored by the decoder; none makes both linear.",
+            "400",
+            metavar="400,200",
+        ),
+    ] = None
+    conv: Annotated[bool | None, flag("Convolutional encoder and decoder, for images.")] = None
+    channels: Annotated[
+        str | None, flag("Channels of the convolutions; each halves the image.", "32,64", metavar="32,64")
+    ] = None
+    activation: Annotated[str | None, flag("Nonlinearity of the networks.", "relu")] = None
+    likelihood: Annotated[
+        str | None,
+        flag(
+            "p(x | z): bernoulli, normal (one learnt scale) or normal_network (a scale per entry from the decoder).",
+            "what suits the data",
+        ),
+    ] = None
+    covariance: Annotated[
+        str | None, flag("Covariance of q(z | x): diagonal, full or low-rank:RANK.", "diagonal")
+    ] = None
+
+
+@Parameter(name="*", group=OBJECTIVE)
+@dataclass(frozen=True)
+class ObjectiveOptions:
+    """What gradient ascent climbs."""
+
+    name: Annotated[
+        str | None,
+        flag(
+            "elbo, iwae (importance weighted), or module:function of your own.",
+            "elbo",
+            name="--objective",
+        ),
+    ] = None
+    samples: Annotated[
+        int | None, flag("Draws of z per example: S of the ELBO, K of IWAE.", "1; iwae: 5")
+    ] = None
+    beta: Annotated[float | None, flag("Weight of the KL term.", "1")] = None
+    warmup: Annotated[
+        int | None, flag("Let beta grow from 0 over the first steps.", metavar="STEPS")
+    ] = None
+    free_bits: Annotated[
+        float | None, flag("Nats per latent dimension that cost nothing.", "0", metavar="NATS")
+    ] = None
+
+
+@Parameter(name="*", group=FIT)
+@dataclass(frozen=True)
+class FitOptions:
+    """How it climbs."""
+
+    steps: Annotated[int | None, flag("Length of the run in gradient steps.", "10000")] = None
+    epochs: Annotated[int | None, flag("Or in passes over the training rows.")] = None
+    batch: Annotated[int | None, flag("Rows per step.", "128, or all if fewer")] = None
+    lr: Annotated[float | None, flag("Learning rate.", "0.001")] = None
+    optimizer: Annotated[str | None, flag("adam, adamw, rmsprop or sgd.", "adam")] = None
+    schedule: Annotated[
+        str | None,
+        flag("Factor on the learning rate: constant, cosine, linear, or by step: 5000=0.3,8000=0.1.", "constant"),
+    ] = None
+    clip: Annotated[float | None, flag("Largest norm of the gradient.", metavar="NORM")] = None
+    patience: Annotated[
+        int | None,
+        flag("Stop after this many validations without a better bound; 0 never stops early.", "10"),
+    ] = None
+    valid_every: Annotated[
+        int | None, flag("Steps between validations.", "an epoch, at least 100", metavar="STEPS")
+    ] = None
+    checkpoint_every: Annotated[
+        int | None, flag("Steps between checkpoints.", "each validation", metavar="STEPS")
+    ] = None
+    alternate: Annotated[
+        bool | None, flag("Variational EM: update q and p in turn.")
+    ] = None
+    precision: Annotated[Literal["fp32", "bf16"] | None, flag("Arithmetic of the networks.", "fp32")] = None
+    compile: Annotated[
+        Literal["auto", "yes", "no"] | None, flag("Compile the step: auto does in long runs.", "auto")
+    ] = None
+    device: Annotated[str | None, flag("cpu, or cuda.", "cpu")] = None
+    seed: Annotated[
+        int | None, flag("Of the split, the starting weights, the order of rows and the noise.", "0")
+    ] = None

@@ -1,0 +1,6 @@
+"""How probable the data are: bounds and estimates with their errors."""
+
+from .estimate import Estimate
+from .log_evidence import log_evidence
+
+__all__ = ["Estimate", "log_evidence"]

@@ -1,0 +1,85 @@
+"""Estimate: a number with its direction and its two errors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..objectives.bound import Direction
+
+MEANING = {
+    "exact": "the exact log-evidence",
+    "lower": "a lower bound on log p(x)",
+    "upper": "an upper bound on log p(x)",
+    "estimate": "an estimate of log p(x), neither bound",
+    "none": "no statement about log p(x)",
+}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """log p(x), or what is known of it, for N rows.
+
+    values     `[N]`, nats per example; larger is better
+    mc_errors  `[N]`, the Monte Carlo standard error of each, given its row; NaN where one sample cannot tell
+    direction  "exact", "lower" (its expectation is at most log p), "upper", "estimate" or "none"
+    units      "data": a density of the data in their own units; "model": after preprocessing
+    terms      means over the rows of the bound's terms
+    dimensions entries of one observed example, for bits per dimension
+    """
+
+    values: Tensor
+    mc_errors: Tensor
+    direction: Direction
+    method: str
+    samples: int
+    units: str = "model"
+    terms: Mapping[str, float] = field(default_factory=dict)
+    dimensions: int = 1
+
+    @property
+    def mean(self) -> float:
+        """Mean over the rows, nats per example."""
+        return float(self.values.double().mean())
+
+    @property
+    def mc_error(self) -> float:
+        """Monte Carlo standard error of the mean, given these rows: sqrt(sum_i e_i^2) / N."""
+        return float(self.mc_errors.double().square().sum().sqrt()) / len(self.values)
+
+    @property
+    def se(self) -> float:
+        """Standard error of the mean over rows: what another sample of rows would change. NaN for one row."""
+        if len(self.values) < 2:
+            return math.nan
+        return float(self.values.double().std() / math.sqrt(len(self.values)))
+
+    @property
+    def bits_per_dimension(self) -> float:
+        """-mean / (D ln 2)."""
+        return -self.mean / (self.dimensions * math.log(2))
+
+    @property
+    def name(self) -> str:
+        """How the field writes it: ELBO, L_1000."""
+        names = {"importance": f"L_{self.samples}", "elbo": "ELBO"}
+        return names.get(self.method, self.method)
+
+    def __repr__(self) -> str:
+        unknown = math.isnan(self.mc_error)
+        error = "unknown Monte Carlo error" if unknown else f"Monte Carlo {self.mc_error:.2g}"
+        rows = f"rows {self.se:.2g}" if not math.isnan(self.se) else "one row"
+        return (
+            f"{self.name} = {self.mean:.4f} nats per example (standard errors: {error}, {rows}; "
+            f"N = {len(self.values)}, samples = {self.samples}): {MEANING[self.direction]}, "
+            f"in {self.units} units"
+        )
+
+
+def concatenate(parts: list[Tensor]) -> Tensor:
+    """Row chunks put together, on the CPU."""
+    return torch.cat([part.detach().cpu() for part in parts])

@@ -1,0 +1,175 @@
+"""Factor: one conditional distribution p(value | parents), the library's one extension point.
+
+A value is `[*lead, B, *event]`: lead dimensions (such as S samples), B examples, the event. Most families
+write only `distribution(*parents)` and inherit the rest.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent
+
+from .nets import fold
+from .noise import BoundNoise
+from .numerics import sum_event
+
+F = TypeVar("F", bound="Factor")
+
+
+class Draw(NamedTuple):
+    """A value drawn from a factor, with its log probability from the same pass.
+
+    log_prob      a function without arguments that gives `[*lead, B]`: work that a closed-form KL spares
+    distribution  what it was drawn from, where the family has a closed distribution
+    """
+
+    value: Tensor
+    log_prob: Callable[[], Tensor]
+    distribution: Distribution | None
+
+
+class Factor(nn.Module):
+    """p(value | parents), parameterised by the output of `net`.
+
+    net      a module that maps the parents to the family's parameters, which are split along dimension 1
+             (features or channels); None for a factor with none
+    given    the parents' names, in the order in which the net takes them
+    event    the shape of one value; inferred from `net.out_shape` when the net has one
+    parameters   how many parameters of the event's shape the net's output holds
+
+    Raises ValueError when the event's shape can be found neither in `event` nor in the net.
+    """
+
+    event: tuple[int, ...]
+    classes: int | None = None  # number of codes of a categorical value; None for other values
+    has_density = True
+
+    def __init__(
+        self,
+        net: nn.Module | None = None,
+        given: str | Sequence[str] = (),
+        *,
+        event: int | Sequence[int] | None = None,
+        parameters: int = 1,
+    ) -> None:
+        super().__init__()
+        self.given = (given,) if isinstance(given, str) else tuple(given)
+        self.net = net
+        self.event = _event_shape(type(self).__name__, net, event, parameters)
+        self.missing = bool(getattr(net, "missing", False))
+        self.takes_codes = bool(getattr(net, "takes_codes", False))
+        self._parent_dims: tuple[int | None, ...] = (None,) * len(self.given)
+
+    def distribution(self, *parents: Tensor) -> Distribution:
+        """The value's distribution given its parents: batch shape `[*lead, B]`, or `[]` for a root factor."""
+        raise NotImplementedError(f"{type(self).__name__} must define distribution(*parents)")
+
+    def log_prob(self, value: Tensor, *parents: Tensor, observed: Tensor | None = None) -> Tensor:
+        """log p(value | parents) in nats, `[*lead, B]`.
+
+        observed: bool `[B]` or `[B, *event]`, True where the entry was seen; the others are left out of the
+        sum.
+        """
+        distribution = self.distribution(*parents)
+        if observed is None:
+            return distribution.log_prob(value)
+        if observed.ndim == value.ndim - len(self.event):
+            log_p: Tensor = distribution.log_prob(value)
+            return torch.where(observed, log_p, torch.zeros_like(log_p))
+        return self.marginal_log_prob(distribution, value, observed)
+
+    def marginal_log_prob(self, distribution: Distribution, value: Tensor, observed: Tensor) -> Tensor:
+        """log density of the observed entries alone, `[*lead, B]`; a factorised event drops the others.
+
+        Raises ValueError where the family cannot marginalise.
+        """
+        size = len(self.event)
+        if isinstance(distribution, Independent) and distribution.reinterpreted_batch_ndims == size:
+            entries = distribution.base_dist.log_prob(value)
+            return sum_event(torch.where(observed, entries, torch.zeros_like(entries)), size)
+        family = type(self).__name__
+        raise ValueError(f"{family} cannot marginalise missing entries: its event does not factorise")
+
+    def draw(self, noise: BoundNoise, *parents: Tensor) -> Draw:
+        """z = g(noise, parents) for the whole `[*lead, B]` the noise is bound to, with log p(z | parents)."""
+        distribution = self.distribution(*parents)
+        value = self.transform(noise, distribution)
+        return Draw(value, partial(distribution.log_prob, value), distribution)
+
+    def transform(self, noise: BoundNoise, distribution: Distribution) -> Tensor:
+        """g(noise, parameters); a family without such a form samples under a forked generator, eagerly."""
+        return noise.sample(distribution)
+
+    def mean(self, distribution: Distribution) -> Tensor:
+        """The value that stands for the distribution in `encode`, `decode` and `reconstruct`: its mean."""
+        return distribution.mean
+
+    def check(self, name: str, value: Tensor) -> None:
+        """Raise ValueError where values `[B, *event]` cannot come from this family; `fit` asks first."""
+
+    def detached(self: F) -> F:
+        """The same factor with its parameters stopped: gradients flow through values and parents only."""
+        memo: dict[int, Any] = {id(p): p.detach() for p in self.parameters()}
+        memo |= {id(b): b for b in self.buffers()}
+        return copy.deepcopy(self, memo)
+
+    def output(self, *parents: Tensor) -> Tensor:
+        """The net's raw output for the parents, `[*lead, B, *out]`, at least in float32."""
+        if self.net is None:
+            raise TypeError(f"{type(self).__name__} was built without a net")
+        out = fold(self.net, parents, self._parent_dims)
+        return out.float() if out.dtype in (torch.bfloat16, torch.float16) else out
+
+    def parts(self, *parents: Tensor, count: int = 1) -> tuple[Tensor, ...]:
+        """The net's output split into `count` parameters, each `[*lead, B, *event]`."""
+        event = self.event or (1,)
+        shape = (count * event[0], *event[1:])
+        out = self.output(*parents)
+        batch = out.shape[: out.ndim - _out_dims(self.net, len(event))]
+        if math.prod(out.shape[len(batch) :]) != math.prod(shape):
+            raise ValueError(
+                f"{type(self).__name__} of event {self.event} needs {math.prod(shape)} outputs from its net "
+                f"({count} per entry), got shape {tuple(out.shape[len(batch) :])}"
+            )
+        parts = out.reshape(*batch, *shape).chunk(count, dim=len(batch))
+        return parts if self.event else tuple(p.squeeze(-1) for p in parts)
+
+    def bind(self, parent_dims: Sequence[int | None]) -> None:
+        """Tell the factor how many event dimensions each parent has (None: it never has lead dimensions)."""
+        self._parent_dims = tuple(parent_dims)
+
+    def extra_repr(self) -> str:
+        given = f", given={self.given}" if self.given else ""
+        return f"event={self.event}{given}"
+
+
+def _out_dims(net: nn.Module | None, default: int) -> int:
+    shape = getattr(net, "out_shape", None)
+    return default if shape is None else len(shape)
+
+
+def _event_shape(
+    family: str, net: nn.Module | None, event: int | Sequence[int] | None, parameters: int
+) -> tuple[int, ...]:
+    if event is not None:
+        shape = (event,) if isinstance(event, int) else tuple(event)
+        if any(side < 1 for side in shape):
+            raise ValueError(f"{family}: event sizes must be at least 1, got {shape}")
+        return shape
+    out = getattr(net, "out_shape", None)
+    if out is None:
+        raise ValueError(
+            f"{family}: the net does not say its output's shape; pass event=, such as event=(1, 28, 28)"
+        )
+    if out[0] % parameters:
+        raise ValueError(
+            f"{family} splits its net's output in {parameters} along dimension 1, which has size {out[0]}"
+        )
+    return (out[0] // parameters, *out[1:])

@@ -1,0 +1,285 @@
+"""Joint: an ordered product of factors, p(x_1 ... x_J | inputs) = prod_j p(x_j | parents_j).
+
+S samples, B examples; a value is `[*lead, B, *event]` and a log probability `[*lead, B]`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from ._recorded import recorded
+from .factor import Factor
+from .noise import BoundNoise, Source
+
+RESERVED = ("row", "weight")
+MASK = ".observed"
+
+Values = Mapping[str, Tensor]
+
+
+class Densities(Mapping[str, Tensor]):
+    """Log densities by name, each worked out when it is first asked for: a closed-form KL never asks."""
+
+    def __init__(self) -> None:
+        self._pending: dict[str, Callable[[], Tensor]] = {}
+        self._known: dict[str, Tensor] = {}
+
+    def add(self, name: str, work: Callable[[], Tensor]) -> None:
+        self._pending[name] = work
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._known:
+            self._known[name] = self._pending[name]()
+        return self._known[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._pending
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._pending)
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+
+class Completion(NamedTuple):
+    """Values with what was absent filled in.
+
+    values         every variable; those drawn are `[S, B, *event]`
+    log_weight     the log weight of each sample in an average: -log S where all are draws, else a tensor `[S, B]`
+    log_q          log q(v | parents) for each variable v drawn, `[S, B]`, zero in rows where v was observed
+    distributions  the distribution of each variable drawn wholly, where the family has one
+    """
+
+    values: dict[str, Tensor]
+    log_weight: Tensor | float
+    log_q: Densities
+    distributions: dict[str, Distribution]
+
+
+@recorded
+class Joint(nn.Module):
+    """An ordered product of factors over named variables.
+
+        p = Joint(z=StandardNormal(20), x=Bernoulli(decoder, given="z"))      p(x, z) = p(z) p(x | z)
+
+    Keyword order is ancestral order; a dict is accepted too, so that any text can be a name. A parent without
+    a factor is an input, as y in p(x, z | y). Raises ValueError for a factor that stands before its parent,
+    for a reserved name and for an empty product.
+    """
+
+    def __init__(self, factors: Mapping[str, Factor] | None = None, /, **named: Factor) -> None:
+        super().__init__()
+        named = {**(factors or {}), **named}
+        if not named:
+            raise ValueError("a Joint needs at least one factor, such as Joint(z=StandardNormal(2))")
+        for name, factor in named.items():
+            if name in RESERVED or name.endswith(MASK):
+                raise ValueError(f"{name!r} is a reserved name: a variable cannot be called so")
+            if not isinstance(factor, Factor):
+                raise TypeError(f"{name!r} must be a Factor, got {type(factor).__name__}")
+        self.variables = tuple(named)
+        self.factors = nn.ModuleList(named.values())
+        self._by_name = dict(named)
+        self._classes = {name: f.classes for name, f in named.items() if f.classes is not None}
+        for name, factor in named.items():
+            self._check_parents(name, factor)
+            factor.bind([self._feature_dims(v, factor) if v in named else None for v in factor.given])
+        parents = (parent for factor in named.values() for parent in factor.given)
+        self.inputs = tuple(dict.fromkeys(parent for parent in parents if parent not in named))
+
+    def _check_parents(self, name: str, factor: Factor) -> None:
+        place = self.variables.index(name)
+        for parent in factor.given:
+            if parent in self.variables[place:]:
+                fault = f"define {parent!r} before {name!r}"
+                if parent == name:
+                    fault = "a variable cannot be its own parent"
+                raise ValueError(f"p({name} | {', '.join(factor.given)}): {fault}")
+
+    def _feature_dims(self, parent: str, factor: Factor) -> int:
+        codes = self[parent].classes is not None
+        return (0 if factor.takes_codes else 1) if codes else len(self[parent].event)
+
+    def __getitem__(self, name: str) -> Factor:
+        if name not in self._by_name:
+            raise KeyError(f"no factor for {name!r}; there are {', '.join(self.variables)}")
+        return self._by_name[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.variables)
+
+    def know(self, classes: Mapping[str, int]) -> None:
+        """Tell the number of classes of inputs that hold integer codes: nets receive them one-hot."""
+        self._classes |= {name: k for name, k in classes.items() if name in self.inputs}
+
+    def descendants(self, name: str) -> set[str]:
+        """The variables that depend on `name`, directly or through others."""
+        found: set[str] = set()
+        for child in self.variables:
+            if {name, *found} & set(self[child].given):
+                found.add(child)
+        return found
+
+    def parents(self, name: str, values: Values) -> tuple[Tensor, ...]:
+        """The parents of `name` as its net takes them: codes one-hot, masks beside values where it asks."""
+        factor = self[name]
+        return tuple(self._feature(name, parent, factor, values) for parent in factor.given)
+
+    def _feature(self, name: str, parent: str, factor: Factor, values: Values) -> Tensor:
+        if parent not in values:
+            raise ValueError(f"p({name} | {', '.join(factor.given)}) needs {parent!r}, which has no value")
+        value, observed = values[parent], values.get(parent + MASK)
+        if parent == "row":
+            return value
+        dims = value.ndim - 1
+        if parent in self.variables:
+            dims = 0 if self[parent].classes is not None else len(self[parent].event)
+        if not value.is_floating_point() and not factor.takes_codes:
+            if parent not in self._classes:
+                raise ValueError(
+                    f"{parent!r} holds integer codes of an unknown number of classes: give it a Categorical "
+                    f"factor, or pass it as a one-hot vector"
+                )
+            value = nn.functional.one_hot(value, self._classes[parent]).to(torch.get_default_dtype())
+            dims = 1
+        if factor.missing:
+            seen = torch.ones_like(value) if observed is None else _spread(observed, value, dims)
+            return torch.cat([value, seen], dim=value.ndim - dims)
+        if observed is not None:
+            raise ValueError(
+                f"{parent!r} has missing entries, and the net of {name!r} was built without missing=True: "
+                f"it would take the holes for zeros"
+            )
+        return value
+
+    def log_probs(self, values: Values, without: Iterable[str] = ()) -> dict[str, Tensor]:
+        """log p(v | parents) of each variable with a density, `[*lead, B]` in nats.
+
+        Absent Deterministic nodes are computed. Raises ValueError when a variable has neither a value nor a
+        computation.
+        """
+        values = self.computed(values)
+        skipped = set(without)
+        result = {}
+        for name in self.variables:
+            factor = self[name]
+            if not factor.has_density or name in skipped:
+                continue
+            if name not in values:
+                raise ValueError(f"{name!r} has no value: it is latent, and nothing fills it in")
+            observed = values.get(name + MASK)
+            result[name] = factor.log_prob(values[name], *self.parents(name, values), observed=observed)
+        return result
+
+    def log_prob(self, values: Values) -> Tensor:
+        """log p(variables | inputs) = sum_j log p(x_j | parents_j), `[*lead, B]` in nats."""
+        return total(self.log_probs(values).values())
+
+    def computed(self, values: Values) -> dict[str, Tensor]:
+        """The values with each absent Deterministic node evaluated, as far as its parents are there."""
+        result = dict(values)
+        for name in self.variables:
+            factor = self[name]
+            if factor.has_density or name in result:
+                continue
+            if all(parent in result for parent in factor.given):
+                result[name] = factor.value(*self.parents(name, result))  # type: ignore[operator]
+        return result
+
+    def complete(
+        self, values: Values, noise: Source, samples: int = 1, batch: int | None = None
+    ) -> Completion:
+        """Fill in the variables absent from `values` by S draws in ancestral order.
+
+        A variable whose mask `v.observed` has one entry per row is latent in the rows where it is False:
+        where(observed, value, draw), and log q counts only there. batch: B, needed where nothing is given.
+        """
+        if samples < 1:
+            raise ValueError(f"samples must be at least 1, got {samples}")
+        filled = dict(values)
+        size = len(next(iter(filled.values()))) if filled else batch
+        if size is None:
+            raise ValueError("nothing is observed: say how many examples to draw with batch=")
+        log_q = Densities()
+        distributions: dict[str, Distribution] = {}
+        for name in self.variables:
+            factor, observed = self[name], filled.get(name + MASK)
+            if name in filled and (observed is None or observed.ndim > 1 or not factor.has_density):
+                continue
+            parents = self.parents(name, filled)
+            if not factor.has_density:
+                filled[name] = factor.value(*parents)  # type: ignore[operator]
+                continue
+            drawn = factor.draw(BoundNoise(noise, name, (samples, size)), *parents)
+            if observed is None:
+                filled[name] = drawn.value
+                log_q.add(name, drawn.log_prob)
+                if drawn.distribution is not None:
+                    distributions[name] = drawn.distribution
+                continue
+            seen = _spread(observed, drawn.value, len(factor.event)) > 0
+            filled[name] = torch.where(seen, filled[name], drawn.value)
+            del filled[name + MASK]
+            log_prob = drawn.log_prob()
+            log_q.add(name, partial(torch.where, observed, torch.zeros_like(log_prob), log_prob))
+        return Completion(filled, -math.log(samples), log_q, distributions)
+
+    def equation(self, symbol: str = "p") -> str:
+        """The product as the lectures write it: `p(x, z | y) = p(z) p(x | y, z)`."""
+        given = f" | {', '.join(self.inputs)}" if self.inputs else ""
+        head = f"{symbol}({', '.join(reversed(self.variables))}{given})"
+        parts = []
+        for name in self.variables:
+            factor = self[name]
+            if factor.has_density:
+                parts.append(f"{symbol}({name}{' | ' + ', '.join(factor.given) if factor.given else ''})")
+            else:
+                parts.append(f"[{name} = f({', '.join(factor.given)})]")
+        body = " ".join(parts)
+        return head if body == head else f"{head} = {body}"
+
+    def __repr__(self) -> str:
+        nodes = [(name, self[name]) for name in self.variables]
+        lines = [f"  {name}: {type(factor).__name__}({factor.extra_repr()})" for name, factor in nodes]
+        return "\n".join([self.equation(), *lines])
+
+
+def total(terms: Iterable[Tensor]) -> Tensor:
+    """The sum of log probabilities whose lead dimensions broadcast."""
+    first, *rest = list(terms)
+    for term in rest:
+        first = first + term
+    return first
+
+
+def average(terms: Tensor, log_weight: Tensor | float) -> Tensor:
+    """The weighted average over the sample dimension, `[S, B]` to `[B]`; a term without it stays as it is."""
+    if terms.ndim < 2:
+        return terms
+    if isinstance(log_weight, float):
+        return terms.mean(0) if len(terms) > 1 else terms.squeeze(0)
+    return (log_weight.exp() * terms).sum(0)
+
+
+def _spread(observed: Tensor, like: Tensor, dims: int) -> Tensor:
+    """A mask `[B]` or `[B, *event]` as floats of the shape of `like`, whose event has `dims` dimensions."""
+    if observed.ndim == 1 and dims:
+        observed = observed.reshape(*observed.shape, *(1,) * dims)
+    dtype = like.dtype if like.is_floating_point() else torch.get_default_dtype()
+    return observed.expand(like.shape).to(dtype)
+
+
+def names_of(values: Sequence[str] | Values) -> list[str]:
+    """The variables' names among the keys of `values`: without masks and reserved names."""
+    return [name for name in values if name not in RESERVED and not name.endswith(MASK)]

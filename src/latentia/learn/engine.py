@@ -1,0 +1,273 @@
+"""The engine: one functional training step, run eagerly or compiled, with its optimiser and its noise.
+
+B examples of a batch, T terms of the objective.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from ..errors import UsageError
+from ..model import Model
+from ..noise import GivenNoise, Noise, Request, Source, draw_noise
+from ..objectives.bound import Bound, Direction
+from ..schedules import Schedule
+
+if TYPE_CHECKING:
+    from ..data import Rows
+
+Objective = Callable[..., Bound]
+OPTIMISERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]]] = {
+    "adam": (torch.optim.Adam, {"fused": True}),
+    "adamw": (torch.optim.AdamW, {"fused": True}),
+    "rmsprop": (torch.optim.RMSprop, {}),
+    "sgd": (torch.optim.SGD, {"fused": True}),
+}
+LIVE = 2**22  # entries of an observed event times samples that are evaluated at a time
+
+
+def mixed_seed(seed: int, purpose: str, count: int = 0) -> int:
+    """A seed for one purpose and one step of a run: any step can be repeated without those before it."""
+    digest = hashlib.blake2b(f"{seed}/{purpose}/{count}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+class Step(nn.Module):
+    """values, noise, changing numbers -> (loss, report): the small module that every executor runs.
+
+    loss    minus the surrogate's weighted mean over the batch
+    report  `[1 + T]`, the means of the bound's value and of its terms
+    """
+
+    def __init__(self, model: Model, objective: Objective, constants: Mapping[str, Any], bf16: bool) -> None:
+        super().__init__()
+        self.model, self.objective = model, objective
+        self.constants, self.bf16, self.device_type = dict(constants), bf16, model.device.type
+
+    def bound(self, values: Mapping[str, Tensor], noise: Source, numbers: Mapping[str, Tensor]) -> Bound:
+        with torch.autocast(self.device_type, dtype=torch.bfloat16, enabled=self.bf16):
+            return self.objective(self.model.p, self.model.q, values, noise, **self.constants, **numbers)
+
+    def forward(
+        self, values: Mapping[str, Tensor], noise: Source | dict[str, Tensor], numbers: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        bound = self.bound(values, GivenNoise(noise) if isinstance(noise, dict) else noise, numbers)
+        weight = values.get("weight")
+        told = torch.stack([v.detach() for v in (bound.value, *bound.terms.values())])
+        return -_mean(bound.surrogate, weight), _mean(told, weight)
+
+
+def _mean(per_example: Tensor, weight: Tensor | None) -> Tensor:
+    """The mean over the batch, the last dimension."""
+    return per_example.mean(-1) if weight is None else (per_example * weight).sum(-1) / weight.sum()
+
+
+@dataclass
+class Engine:
+    """A model with the objective, optimiser, executor and random numbers of its training.
+
+    changing  objective keywords that are functions of the step; they reach the step as 0-d tensors
+    clip      largest norm of the gradient; None leaves it
+    alternate variational EM: q is updated at even steps, p at odd ones
+    """
+
+    step_module: Step
+    optimiser: torch.optim.Optimizer
+    learning_rate: float
+    schedule: Schedule
+    changing: Mapping[str, Schedule]
+    clip: float | None
+    alternate: bool
+    seed: int
+    executor: str = "eager"
+
+    def __post_init__(self) -> None:
+        model = self.model
+        self.device, self.dtype = model.device, model.dtype
+        self.generator = torch.Generator(self.device)
+        self.parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
+        self.fused = bool(self.optimiser.defaults.get("fused"))
+        self.requests: dict[str, Request] = {}
+        self.term_names: tuple[str, ...] = ()
+        self.direction: Direction = "none"
+        self.run: Callable[..., tuple[Tensor, Tensor]] = self.step_module
+        inference = {id(p) for p in model.q.parameters()} if model.q is not None else set()
+        self.q_parameters = [p for p in self.parameters if id(p) in inference]
+        self.p_parameters = [p for p in self.parameters if id(p) not in inference]
+
+    @property
+    def model(self) -> Model:
+        return self.step_module.model
+
+    def numbers(self, step: int) -> dict[str, Tensor]:
+        """The objective's changing keywords at a step."""
+        return {name: torch.tensor(f(step), device=self.device, dtype=self.dtype) for name, f in self.changing.items()}
+
+    def probe(self, values: Mapping[str, Tensor]) -> bool:
+        """Run the objective once without learning: find its terms, direction and noise. Returns whether it can be compiled."""
+        noise = Noise(0, self.device, self.dtype)
+        bound = self.step_module.bound(values, noise, self.numbers(0))
+        batch = len(next(iter(values.values())))
+        if bound.value.shape != (batch,) or bound.surrogate.shape != (batch,):
+            raise UsageError(
+                f"the objective must return a value and a surrogate of shape [{batch}], one number per example; got "
+                f"{tuple(bound.value.shape)} and {tuple(bound.surrogate.shape)}"
+            )
+        self.term_names, self.direction = tuple(bound.terms), bound.direction
+        self.requests = dict(noise.requests)
+        return noise.replayable
+
+    def compile(self, values: Mapping[str, Tensor]) -> str | None:
+        """Switch to the compiled executor; where that fails stay eager and return the reason in one line."""
+        validate = Distribution._validate_args  # type: ignore[attr-defined]
+        compiled = torch.compile(self.step_module, dynamic=False)
+        try:
+            loss, _ = compiled(values, self._given_noise(), self.numbers(0))
+            loss.backward()
+        except Exception as failure:
+            return f"{type(failure).__name__}: {str(failure).strip().splitlines()[0][:160]}"
+        finally:
+            Distribution.set_default_validate_args(validate)
+            self.optimiser.zero_grad(set_to_none=True)
+        self.run, self.executor = compiled, "compiled"
+        return None
+
+    def _given_noise(self) -> dict[str, Tensor]:
+        return {key: draw_noise(request, self.generator, self.dtype) for key, request in self.requests.items()}
+
+    def advance(self, rows: Rows, index: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """One step of gradient ascent on the rows at `index`. Returns the report `[1 + T]` and whether the step was skipped.
+
+        A step whose gradient is not finite leaves parameters and optimiser as they were.
+        """
+        self.generator.manual_seed(mixed_seed(self.seed, "step", step))
+        values = self.model.batch(rows, index, self.generator)
+        noise: Any = self._given_noise() if self.executor == "compiled" else self._live_noise()
+        loss, report = self.run(values, noise, self.numbers(step))
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.alternate:
+            for parameter in self.p_parameters if step % 2 == 0 else self.q_parameters:
+                parameter.grad = None
+        skipped = self._update(step)
+        return report, skipped
+
+    def rate(self, step: int) -> float:
+        """The learning rate at a step."""
+        return self.learning_rate * self.schedule(step)
+
+    def _live_noise(self) -> Noise:
+        return Noise(dtype=self.dtype, generator=self.generator)
+
+    def _update(self, step: int) -> Tensor:
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        skipped = 1 - torch.isfinite(norm).to(torch.float32)
+        if self.clip is not None:
+            scale = (self.clip / (norm + 1e-6)).clamp(max=1.0)
+            torch._foreach_mul_(gradients, scale)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate(step)
+        if self.fused:
+            self.optimiser.found_inf = skipped  # type: ignore[attr-defined]
+            self.optimiser.step()
+        elif not bool(skipped):
+            self.optimiser.step()
+        for parameter in self.parameters:
+            parameter.grad = None
+        return skipped
+
+    @torch.no_grad()
+    def evaluate(self, rows: Rows, step: int) -> dict[str, float]:
+        """The objective's mean value and terms over all rows, in nats per example, with the same noise at every call."""
+        model = self.model
+        noise = Noise(mixed_seed(self.seed, "valid"), self.device, self.dtype)
+        samples = self.step_module.constants.get("samples", 1)
+        size = max(math.prod(model.p[name].event) for name in model.p)
+        chunk = max(1, min(1000, LIVE // (size * max(1, int(samples)))))
+        sums = torch.zeros(1 + len(self.term_names), dtype=torch.float64)
+        for start in range(0, len(rows), chunk):
+            values = model.batch(rows, slice(start, start + chunk))
+            bound = self.step_module.bound(values, noise, self.numbers(step))
+            sums += torch.stack([v.double().sum() for v in (bound.value, *bound.terms.values())]).cpu()
+        return self.named(sums / len(rows))
+
+    def named(self, report: Tensor) -> dict[str, float]:
+        """A report `[1 + T]` as numbers by name; the first is "bound"."""
+        return dict(zip(("bound", *self.term_names), report.tolist(), strict=True))
+
+    def culprits(self) -> list[str]:
+        """The parameters that hold a number that is not finite."""
+        return [name for name, p in self.model.named_parameters() if not bool(torch.isfinite(p).all())]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that a step changes, by name: weights (the objective's too) and the optimiser's state."""
+        state = {f"model.{name}": tensor for name, tensor in self.step_module.state_dict().items()}
+        for place, slots in self.optimiser.state_dict()["state"].items():
+            state |= {f"optimiser.{place}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
+        return state
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore what `tensors` gave."""
+        weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+        self.step_module.load_state_dict(weights)
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimiser."):
+                _, place, slot = name.split(".", 2)
+                slots.setdefault(int(place), {})[slot] = tensor
+        groups = self.optimiser.state_dict()["param_groups"]
+        self.optimiser.load_state_dict({"state": slots, "param_groups": groups})
+
+
+def build_engine(
+    model: Model,
+    objective: Objective,
+    keywords: Mapping[str, Any],
+    *,
+    optimizer: str | Callable[[list[nn.Parameter]], torch.optim.Optimizer],
+    lr: float,
+    schedule: Schedule,
+    clip: float | None,
+    alternate: bool,
+    bf16: bool,
+    seed: int,
+) -> Engine:
+    """An engine for a model. Raises UsageError for an unknown optimiser or a model with nothing to learn."""
+    changing = {name: value for name, value in keywords.items() if callable(value)}
+    constants = {name: value for name, value in keywords.items() if not callable(value)}
+    step = Step(model, objective, constants, bf16)
+    parameters = [p for p in step.parameters() if p.requires_grad]
+    if not parameters:
+        raise UsageError("this model has no parameters to learn")
+    if callable(optimizer):
+        made = optimizer(parameters)
+        lr = float(made.param_groups[0]["lr"])
+    elif optimizer in OPTIMISERS:
+        make, extra = OPTIMISERS[optimizer]
+        made = make(parameters, lr=lr, **extra)
+    else:
+        raise UsageError(f"optimizer {optimizer!r} is unknown: use {', '.join(OPTIMISERS)}, or a function of the parameters")
+    return Engine(step, made, lr, schedule, changing, clip, alternate, seed)
+
+
+def batches(count: int, batch: int, seed: int, start: int, device: torch.device) -> Iterator[Tensor]:
+    """Endless row indices `[B]` from step `start` on; each epoch is a new order, its last partial batch dropped.
+
+    The order depends on (seed, epoch) alone, so a run can go on from any step.
+    """
+    per_epoch = count // batch
+    step = start
+    while True:
+        epoch = step // per_epoch
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(mixed_seed(seed, "order", epoch))).to(device)
+        for place in range(step % per_epoch, per_epoch):
+            yield order[place * batch : (place + 1) * batch]
+            step += 1

@@ -1,0 +1,68 @@
+"""The run folder: config.toml, metrics.jsonl, checkpoints/, model/, plots/, report.html."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .._files import atomic_write
+from ..errors import UsageError
+
+OWN = ("config.toml", "metrics.jsonl", "checkpoints", "model", "plots", "report.html")
+
+
+def open_run(folder: Path, *, resume: bool, overwrite: bool) -> Path:
+    """Make the run folder, or empty or reopen an existing one. Raises UsageError where that was not asked for."""
+    if resume and overwrite:
+        raise UsageError("say resume or overwrite, not both")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file: a run needs a folder")
+    existing = [name for name in OWN if (folder / name).exists()]
+    if existing and not (resume or overwrite):
+        raise UsageError(f"{folder} holds a run already: resume it, overwrite it, or choose another folder")
+    if resume and not folder.exists():
+        raise UsageError(f"{folder} does not exist: there is no run to resume")
+    if overwrite:
+        for name in existing:
+            path = folder / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write config.toml; entries that are None are left out."""
+    import tomli_w
+
+    atomic_write(folder / "config.toml", tomli_w.dumps(_without_none(config)).encode())
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _without_none(v) for k, v in value.items() if v is not None}
+    return value
+
+
+def append_metrics(folder: Path, records: list[dict[str, Any]]) -> None:
+    """Add one line per record to metrics.jsonl."""
+    if records:
+        with (folder / "metrics.jsonl").open("a") as file:
+            file.write("".join(json.dumps(record) + "\n" for record in records))
+
+
+def read_metrics(folder: Path, upto: int | None = None) -> list[dict[str, Any]]:
+    """The records of metrics.jsonl; with `upto`, those after that step are cut from the file, since they will be told again."""
+    path = folder / "metrics.jsonl"
+    records = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:  # a line cut short when the process was killed
+            continue
+    if upto is not None:
+        records = [record for record in records if record["step"] <= upto]
+        atomic_write(path, "".join(json.dumps(record) + "\n" for record in records).encode())
+    return records

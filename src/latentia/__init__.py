@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .factors import (
         Bernoulli,
         Categorical,
+        Columns,
         Deterministic,
         Diagonal,
         Full,
@@ -39,6 +40,7 @@ _HOME = {
     ".factors": (
         "Bernoulli",
         "Categorical",
+        "Columns",
         "Deterministic",
         "Diagonal",
         "Full",
@@ -62,6 +64,7 @@ __all__ = [
     "Bernoulli",
     "Bound",
     "Categorical",
+    "Columns",
     "Constant",
     "ConvDecoder",
     "ConvEncoder",

@@ -6,6 +6,7 @@ arguments in `_call`; a subclass (a user's own) keeps none, and the archive then
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -33,12 +34,18 @@ def recorded(cls: T) -> T:
     @functools.wraps(init)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         if type(self) is cls:
-            object.__setattr__(self, "_call", Call(cls.__name__, args, kwargs))
+            named = {key: _snapshot(value) for key, value in kwargs.items()}
+            object.__setattr__(self, "_call", Call(cls.__name__, tuple(map(_snapshot, args)), named))
         init(self, *args, **kwargs)
 
     cls.__init__ = __init__  # type: ignore[misc]
     CONSTRUCTORS[cls.__name__] = cls
     return cls
+
+
+def _snapshot(value: Any) -> Any:
+    """The value as it is now: a list or dict may be changed by its owner later."""
+    return copy.copy(value) if type(value) in (list, dict) else value
 
 
 def call_of(thing: object) -> Call | None:

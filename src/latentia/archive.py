@@ -37,14 +37,14 @@ PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib", ".ckpt")
 def save(model: Model, folder: str | Path, *, about: str = "") -> Path:
     """Write the model folder, file by file atomically, and return its path.
 
-    about: a paragraph for the model card, such as what the model was fitted to. A model that holds classes of the
-    user's own is saved without its expression, with a UserWarning that says how to load it (see `foreign_parts`).
-    Raises OSError when the disk is full; what was in the folder is then still there.
+    about: a paragraph for the model card, such as what the model was fitted to. A model that holds classes
+    of the user's own is saved without its expression, and a UserWarning says how to load it (see
+    `foreign_parts`). Raises OSError when the disk is full; what was in the folder is then still there.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     expression, arguments, foreign = _expression(model)
-    weights, aliases = _distinct(model.state_dict())
+    weights, aliases = _written_once(model.state_dict())
     content = to_bytes({**weights, **arguments}, {"format": "pt"})
     config = {
         "format": FORMAT,
@@ -59,7 +59,7 @@ def save(model: Model, folder: str | Path, *, about: str = "") -> Path:
         "schema": None if model.schema is None else model.schema.to_dict(),
     }
     text = json.dumps(config, indent=1, allow_nan=False) + "\n"
-    card = _card(model, folder, foreign, about)
+    card = _card(model, foreign, about)
     atomic_write_all(folder, {WEIGHTS: content, CONFIG: text.encode(), CARD: card.encode()})
     if foreign:
         warnings.warn(_way_back(folder, foreign), UserWarning, stacklevel=2)
@@ -69,13 +69,16 @@ def save(model: Model, folder: str | Path, *, about: str = "") -> Path:
 def load_model(folder: str | Path, into: Model | None = None) -> Model:
     """The model that `save` wrote, with its schema, on the CPU.
 
-    into: a model built as the saved one was; its weights and schema are replaced, and it is returned. Needed for
-    models that hold classes of the user's own.
+    into: a model built as the saved one was; its weights and schema are replaced, and it is returned. Needed
+    for models that hold classes of the user's own.
 
-    Raises ArchiveError, a sentence, where a file is missing or damaged, the format is newer than this version's,
-    the folder holds a pickle, a constructor is unknown, or the weights do not fit. `into` is then unchanged.
+    Raises ArchiveError, a sentence, where a file is missing or damaged, the format is newer than this
+    version's, the folder holds a pickle, a constructor is unknown, or the weights do not fit. `into` is then
+    unchanged.
     """
     folder = Path(folder)
+    if into is not None and not isinstance(into, Model):
+        raise TypeError(f"into must be a Model, got {type(into).__name__}")
     config = _read_config(folder)
     _refuse_pickles(folder)
     tensors = _read_weights(folder, config)
@@ -92,17 +95,17 @@ def load_model(folder: str | Path, into: Model | None = None) -> Model:
 
 
 def foreign_parts(model: Model) -> list[str]:
-    """The classes in a model that are a user's own, which an archive names and never imports."""
+    """The classes in a model that are a user's own: an archive names them and never imports them."""
     return _expression(model)[2]
 
 
 def _expression(model: Model) -> tuple[dict[str, Any] | None, dict[str, Tensor], list[str]]:
-    """The model's expression, its array arguments, and the foreign classes, without expression where there are any."""
+    """The model's expression with its array arguments, or None with the foreign classes that prevent one."""
     writer = Writer()
     expression = {"p": writer.write(model.p), "q": writer.write(model.q)}
     if type(model) is not Model:
         writer.foreign.insert(0, f"{type(model).__module__}.{type(model).__qualname__}")
-    if not writer.foreign and _shapes(_rebuilt(expression, writer.tensors)) != _shapes(model):
+    if not writer.foreign and not _leads_back(expression, writer.tensors, model):
         writer.foreign.append("a part that was changed after it was made")
     if writer.foreign:
         return None, {}, writer.foreign
@@ -118,11 +121,17 @@ def _rebuilt(expression: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Mo
     return Model(p, q)
 
 
-def _shapes(model: Model) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in model.state_dict().items()}
+def _leads_back(expression: Mapping[str, Any], tensors: Mapping[str, Tensor], model: Model) -> bool:
+    """Whether the expression builds a model with the same weights, names and shapes."""
+    try:
+        again = _rebuilt(expression, tensors)
+    except ValueError:
+        return False
+    one, other = ({name: t.shape for name, t in m.state_dict().items()} for m in (again, model))
+    return one == other
 
 
-def _distinct(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _written_once(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The state with tensors that share their memory written once, and {other name: name} for the rest."""
     kept: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
@@ -153,8 +162,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise ArchiveError(f"{folder / CONFIG} is not a model's: it does not state its format")
     if config["format"] > FORMAT:
         raise ArchiveError(
-            f"{folder} has format {config['format']}, written by latentia {config.get('latentia')}, and this version "
-            f"({__version__}) reads formats up to {FORMAT}: update latentia"
+            f"{folder} has format {config['format']}, written by latentia {config.get('latentia')}, and this "
+            f"version ({__version__}) reads formats up to {FORMAT}: update latentia"
         )
     return config
 
@@ -163,8 +172,8 @@ def _refuse_pickles(folder: Path) -> None:
     for path in sorted(folder.rglob("*")):
         if path.is_file() and (path.suffix.lower() in PICKLES or _begins_as_pickle(path)):
             raise ArchiveError(
-                f"{path} looks like a pickle, which can run any code when it is read: latentia loads no folder that "
-                f"holds one. Remove it if you trust the rest"
+                f"{path} looks like a pickle, which can run any code when read: a folder that holds one "
+                f"is not loaded. Remove it if you trust the rest"
             )
 
 
@@ -224,15 +233,13 @@ def _fill(model: Model, weights: Mapping[str, Tensor], config: Mapping[str, Any]
         ("has, beyond those of the model,", sorted(weights.keys() - state.keys())),
     ):
         if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise ArchiveError(
-                f"the weights do not fit the model: {folder} {fault} {', '.join(names[:3])}{more}"
-            )
+            shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            raise ArchiveError(f"the weights do not fit the model: {folder} {fault} {shown}")
     for name, tensor in state.items():
         if tensor.shape != weights[name].shape:
             raise ArchiveError(
-                f"the weights do not fit the model: {name} has shape {tuple(weights[name].shape)} in {folder} and "
-                f"{tuple(tensor.shape)} in the model"
+                f"the weights do not fit the model: {name} has shape {tuple(weights[name].shape)} in "
+                f"{folder} and {tuple(tensor.shape)} in the model"
             )
     dtype = getattr(torch, str(config.get("dtype")), None)
     if isinstance(dtype, torch.dtype) and dtype.is_floating_point:
@@ -251,16 +258,17 @@ def _tie(model: Model, aliases: Mapping[str, str]) -> None:
 
 
 def _way_back(folder: Path, foreign: list[str]) -> str:
+    parts = ", ".join(map(str, foreign))
     return (
-        f"{folder} holds weights of a model with parts that are not latentia's ({', '.join(map(str, foreign))}), and "
-        f"nothing is imported by a name in a file: build the model as before, then load_model({str(folder)!r}, into=model)"
+        f"{folder} holds the weights of a model with parts that are not latentia's ({parts}), and nothing is "
+        f"imported by a name in a file: build it as before, then load_model({str(folder)!r}, into=model)"
     )
 
 
-def _card(model: Model, folder: Path, foreign: list[str], about: str) -> str:
+def _card(model: Model, foreign: list[str], about: str) -> str:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     lines = ["---", "library_name: latentia", "tags: [latentia, latent-variable-model]", "---", ""]
-    lines += [f"# {folder.resolve().name}", "", *([about, ""] if about else []), "```"]
+    lines += [f"# A model of {', '.join(model.observed)}", "", *([about, ""] if about else []), "```"]
     lines += [model.p.equation("p"), *([] if model.q is None else [model.q.equation("q")]), "```", ""]
     lines += [f"- {parameters:,} parameters, {str(model.dtype).removeprefix('torch.')}"]
     for graph, symbol in ((model.p, "p"), (model.q, "q")):
@@ -270,8 +278,7 @@ def _card(model: Model, folder: Path, foreign: list[str], about: str) -> str:
             lines += [f"- {symbol}({name}{given}): {type(factor).__name__}, event {factor.event}"]
     if model.schema is not None:
         lines += [f"- data: {', '.join(model.schema.fields)}; densities are in {model.schema.units}"]
-    lines += [
-        f"- {'fitted' if model.fitted else 'not fitted'}, latentia {__version__}, torch {torch.__version__}"
-    ]
+    fitted = "fitted" if model.fitted else "not fitted"
+    lines += [f"- {fitted}, latentia {__version__}, torch {torch.__version__}"]
     load = "load_model(folder, into=model)  # model: built as before" if foreign else "load_model(folder)"
     return "\n".join([*lines, "", "```python", "import latentia as lt", "", f"model = lt.{load}", "```", ""])

@@ -46,7 +46,7 @@ def activity(model: Model, rows: Any) -> PerUnit:
     found = {
         name: mean.double().var(0, correction=0)
         for name, mean in named.items()
-        if name in model.p and model.p[name].classes is None
+        if name in model.p and model.p[name].coding is None
     }
     return _one_or_all(found)
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
+from .codings import Coding
 from .nets import fold
 from .noise import BoundNoise
 from .numerics import sum_event
@@ -48,7 +49,7 @@ class Factor(nn.Module):
     """
 
     event: tuple[int, ...]
-    classes: int | None = None  # number of codes of a categorical value; None for other values
+    coding: Coding | None = None  # how nets that are given this variable see it; None: as it is
     has_density = True
 
     def __init__(

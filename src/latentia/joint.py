@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from ._recorded import recorded
+from .codings import Coding
 from .factor import Factor
 from .noise import BoundNoise, Source
 
@@ -88,7 +89,7 @@ class Joint(nn.Module):
         self.variables = tuple(named)
         self.factors = nn.ModuleList(named.values())
         self._by_name = dict(named)
-        self._classes = {name: f.classes for name, f in named.items() if f.classes is not None}
+        self._codings = {name: f.coding for name, f in named.items() if f.coding is not None}
         for name, factor in named.items():
             self._check_parents(name, factor)
             factor.bind([self._feature_dims(v, factor) if v in named else None for v in factor.given])
@@ -105,8 +106,8 @@ class Joint(nn.Module):
                 raise ValueError(f"p({name} | {', '.join(factor.given)}): {fault}")
 
     def _feature_dims(self, parent: str, factor: Factor) -> int:
-        codes = self[parent].classes is not None
-        return (0 if factor.takes_codes else 1) if codes else len(self[parent].event)
+        coded = self[parent].coding is not None and not factor.takes_codes
+        return 1 if coded else len(self[parent].event)
 
     def __getitem__(self, name: str) -> Factor:
         if name not in self._by_name:
@@ -119,9 +120,9 @@ class Joint(nn.Module):
     def __iter__(self) -> Iterator[str]:
         return iter(self.variables)
 
-    def know(self, classes: Mapping[str, int]) -> None:
-        """Tell the number of classes of inputs that hold integer codes: nets receive them one-hot."""
-        self._classes |= {name: k for name, k in classes.items() if name in self.inputs}
+    def know(self, codings: Mapping[str, Coding]) -> None:
+        """Tell how nets see inputs that are not given to them as they are, such as integer codes."""
+        self._codings |= {name: coding for name, coding in codings.items() if name in self.inputs}
 
     def descendants(self, name: str) -> set[str]:
         """The variables that depend on `name`, directly or through others."""
@@ -142,17 +143,16 @@ class Joint(nn.Module):
         value, observed = values[parent], values.get(parent + MASK)
         if parent == "row":
             return value
-        dims = value.ndim - 1
-        if parent in self.variables:
-            dims = 0 if self[parent].classes is not None else len(self[parent].event)
-        if not value.is_floating_point() and not factor.takes_codes:
-            if parent not in self._classes:
-                raise ValueError(
-                    f"{parent!r} holds integer codes of an unknown number of classes: give it a Categorical "
-                    f"factor, or pass it as a one-hot vector"
-                )
-            value = nn.functional.one_hot(value, self._classes[parent]).to(torch.get_default_dtype())
-            dims = 1
+        dims = len(self[parent].event) if parent in self._by_name else value.ndim - 1
+        coding = None if factor.takes_codes else self._codings.get(parent)
+        if coding is not None:
+            value, dims = coding.encode(value), 1
+            observed = None if observed is None else coding.spread(observed)
+        elif not value.is_floating_point() and not factor.takes_codes:
+            raise ValueError(
+                f"{parent!r} holds integer codes of an unknown number of classes: give it a Categorical factor, "
+                f"or pass it as a one-hot vector"
+            )
         if factor.missing:
             seen = torch.ones_like(value) if observed is None else _spread(observed, value, dims)
             return torch.cat([value, seen], dim=value.ndim - dims)

@@ -47,8 +47,8 @@ class Model(nn.Module):
             if q[name].event != p[name].event:
                 raise ValueError(f"{name!r} has event {p[name].event} in p and {q[name].event} in q")
         for one, other in ((p, q), (q, p)):
-            classes = {name: other[name].classes for name in one.inputs if name in other}
-            one.know({name: k for name, k in classes.items() if k is not None})
+            codings = {name: other[name].coding for name in one.inputs if name in other}
+            one.know({name: coding for name, coding in codings.items() if coding is not None})
 
     @property
     def latent(self) -> tuple[str, ...]:

@@ -52,13 +52,13 @@ def test_one_stray_word_among_numbers_is_told(tmp_path):
 def test_unknown_column_and_kind_have_hints(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text(f"age,b\n{GOOD}")
-    with pytest.raises(DataError, match="no column 'agee'; did you mean 'age'"):
+    with pytest.raises(DataError, match=r"no column 'agee'; did you mean 'age'"):
         load_data(path, types={"agee": "number"})
     with pytest.raises(UsageError, match="did you mean 'number'"):
         load_data(path, types="age=numbr")
     with pytest.raises(UsageError, match="column=kind"):
         load_data(path, types="age")
-    with pytest.raises(DataError, match="no column 'aeg' .*did you mean 'age'"):
+    with pytest.raises(DataError, match=r"no column 'aeg' .*did you mean 'age'"):
         load_data(path, label="aeg")
 
 
@@ -83,7 +83,7 @@ def test_files_that_are_not_there_or_not_what_they_say(tmp_path):
         load_data(tmp_path / "a.xyz")
     for name in ("a.npy", "a.npz", "a.parquet"):
         (tmp_path / name).write_bytes(b"not what it says, at all")
-        with pytest.raises(DataError, match="cannot be read|not a Parquet|pickled"):
+        with pytest.raises(DataError, match=r"cannot be read|not a Parquet|pickled"):
             load_data(tmp_path / name)
         (tmp_path / name).write_bytes(b"")
         with pytest.raises(DataError, match="is empty"):
@@ -125,7 +125,7 @@ def test_bad_arrays(array, message):
 def test_a_large_number_that_float32_cannot_hold_is_refused(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("a,b\n" + GOOD + "1e300,1\n")
-    with pytest.raises(DataError, match="column 'a', row 14 .*too large"):
+    with pytest.raises(DataError, match=r"column 'a', row 14 .*too large"):
         load_data(path, standardise=False)
     assert torch.isfinite(load_data(path).train.batch()["x"]).all()
 
@@ -162,7 +162,9 @@ def test_what_binarise_standardise_types_and_key_are_not_for(tmp_path):
 def test_files_for_splits_must_agree(tmp_path):
     (tmp_path / "train.csv").write_text(f"age,b\n{GOOD}")
     (tmp_path / "test.csv").write_text(f"aage,b\n{GOOD}")
-    with pytest.raises(DataError, match=r"test\.csv lacks column 'age', which train\.csv has; did you mean 'aage'"):
+    with pytest.raises(
+        DataError, match=r"test\.csv lacks column 'age', which train\.csv has; did you mean 'aage'"
+    ):
         load_data(tmp_path / "train.csv", test=tmp_path / "test.csv")
     rng = np.random.default_rng(0)
     with pytest.raises(DataError, match=r"rows of shape \[2\], the array of \[3\]"):

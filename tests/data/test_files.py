@@ -45,7 +45,9 @@ def whole(data) -> torch.Tensor:
 
 def test_csv_is_a_table_with_its_columns_in_order(tmp_path):
     path = tmp_path / "people.csv"
-    path.write_text("height,sex,weight\n" + "".join(f"{150 + i}.5,{'fm'[i % 2]},{50 + i / 3:.2f}\n" for i in range(30)))
+    path.write_text(
+        "height,sex,weight\n" + "".join(f"{150 + i}.5,{'fm'[i % 2]},{50 + i / 3:.2f}\n" for i in range(30))
+    )
     data = load_data(path, standardise=False)
     assert data.schema.fields["x"].names == ["height", "sex", "weight"]
     assert [column.kind for column in data.schema.fields["x"].columns] == ["number", "binary", "number"]
@@ -56,7 +58,9 @@ def test_csv_is_a_table_with_its_columns_in_order(tmp_path):
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_csv_delimiters_quotes_bom_and_gzip(tmp_path, delimiter):
-    text = "\ufeff" + "".join(f'a{delimiter} "b"\n' if i == 0 else f'{i}.5{delimiter} "u, ;{i % 3}"\n' for i in range(31))
+    text = "\ufeff" + "".join(
+        f'a{delimiter} "b"\n' if i == 0 else f'{i}.5{delimiter} "u, ;{i % 3}"\n' for i in range(31)
+    )
     path = tmp_path / "t.csv.gz"
     path.write_bytes(gzip.compress(text.encode()))
     data = load_data(path)
@@ -89,7 +93,9 @@ def test_npy_numbers_are_standardised_columns(tmp_path):
     data = load_data(tmp_path / "a.npy")
     assert isinstance(data.schema.fields["x"], Table)
     assert data.train.batch()["x"].mean(0).abs().max() < 1e-6
-    np.testing.assert_allclose(data.schema.decode("x", whole(data).double()).numpy(), array, rtol=1e-6)
+    np.testing.assert_allclose(
+        data.schema.decode("x", whole(data).double()).numpy(), array, atol=1e-6 * array.std()
+    )
 
 
 def test_npy_zeros_and_ones_keep_a_byte_each(tmp_path):
@@ -150,10 +156,14 @@ def test_npz_key_chooses_and_several_arrays_are_named(tmp_path):
 
 
 def test_npz_splits_of_its_own_are_kept(tmp_path):
-    parts = {name: RNG.integers(0, 256, (n, 4, 4), dtype=np.uint8) for name, n in (("train", 40), ("test", 9))}
+    parts = {
+        name: RNG.integers(0, 256, (n, 4, 4), dtype=np.uint8) for name, n in (("train", 40), ("test", 9))
+    }
     labels = {name: RNG.integers(0, 3, len(part)) for name, part in parts.items()}
     np.savez(
-        tmp_path / "m.npz", **{f"x_{n}": p for n, p in parts.items()}, **{f"y_{n}": p for n, p in labels.items()}
+        tmp_path / "m.npz",
+        **{f"x_{n}": p for n, p in parts.items()},
+        **{f"y_{n}": p for n, p in labels.items()},
     )
     data = load_data(tmp_path / "m.npz")
     assert [len(rows) for rows in data.splits.values()] == [36, 4, 9]
@@ -192,7 +202,12 @@ def test_parquet_keeps_holes_and_text(tmp_path):
         [True, False, True, True, True],
         [True, True, False, True, True],
     ]
-    assert data.schema.table(rows.tensors["x"], rows.tensors["x.observed"])["b"].tolist()[:4] == ["u", "v", "", "w"]
+    assert data.schema.table(rows.tensors["x"], rows.tensors["x.observed"])["b"].tolist()[:4] == [
+        "u",
+        "v",
+        "",
+        "w",
+    ]
 
 
 def test_parquet_without_pyarrow_names_the_remedy(tmp_path, monkeypatch):

@@ -99,7 +99,12 @@ def test_what_counts_as_missing_in_a_file(tmp_path, hole):
     path.write_text("a,b\n" + f"1.5,u\n{hole},v\n2.5,{hole}\n3.25,w\n" * 5)
     data = load_data(path)
     rows = data.schema.rows(path)
-    assert rows.tensors["x.observed"][:4].tolist() == [[True, True], [False, True], [True, False], [True, True]]
+    assert rows.tensors["x.observed"][:4].tolist() == [
+        [True, True],
+        [False, True],
+        [True, False],
+        [True, True],
+    ]
     assert rows.batch()["x"][1, 0] == 0
     assert any(note.startswith("Missing: 10 cells (25 %) in a (5), b (5)") for note in data.notes)
 

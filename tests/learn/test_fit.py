@@ -188,7 +188,7 @@ def test_options_that_do_not_fit_are_refused_with_a_sentence(options: dict[str, 
 
 
 def test_data_that_the_likelihood_cannot_give_are_refused() -> None:
-    with pytest.raises(ValueError, match="Bernoulli needs values in"):
+    with pytest.raises(ValueError, match="a Bernoulli needs"):
         lt.fit(lt.models.vae(3, 2, likelihood="bernoulli"), torch.randn(50, 3), progress=False)
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from .. import models, objectives
 from ..data import Data, load_data
-from ..data._hint import did_you_mean
+from ..data._hint import did_you_mean, shortened
 from ..data.named import NAMES
 from ..errors import UsageError
 from ..factors import Diagonal, Full, LowRank
@@ -108,7 +108,7 @@ def build_model(settings: Settings, data: Data, seed: int) -> tuple[Model, dict[
     made = function(**arguments, **{key: argument(key, value) for key, value in given.items()})
     if not isinstance(made, Model):
         raise UsageError(f"{name} returned {type(made).__name__}; a model function returns a latentia.Model")
-    return made, {"name": name, **defaults(parameters, without=(*shared, "event")), **given}
+    return made, {"name": name, **defaults(parameters, without=(*shared, "event", "missing")), **given}
 
 
 def argument(name: str, value: Any) -> Any:
@@ -133,11 +133,13 @@ def default_likelihood(data: Data) -> str:
     found = data.schema.likelihood
     if found == "columns":
         columns = getattr(data.schema.fields[data.schema.main], "columns", ())
-        others = [f"{c.name} ({c.kind})" for c in columns if c.kind != "number"]
+        others = [column for column in columns if column.kind != "number"]
+        kinds = shortened([f"{column.name} ({column.kind})" for column in others], 5)
+        remedy = ",".join(f"{c.name}={'ignored' if c.kind == 'category' else 'number'}" for c in others[:5])
         raise UsageError(
-            f"the columns are of several kinds, and this model has one likelihood for all: not numbers are {', '.join(others[:5])}"
-            f"{' ...' if len(others) > 5 else ''}. Leave columns out with --types {columns[0].name if not others else others[0].split(' (')[0]}"
-            f"=ignored, call them numbers with =number, or say --likelihood normal"
+            f"the columns are of several kinds, and the models here have one likelihood for all of them; no numbers are "
+            f"{kinds or 'these codes'}. Say {'--types ' + remedy if remedy else 'which columns to leave out'}, or --likelihood "
+            f"normal to take codes for numbers"
         )
     return found
 

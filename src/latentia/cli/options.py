@@ -72,12 +72,12 @@ class ModelOptions:
         flag(
             "Sizes of the encoder's hidden layers, mirrored by the decoder; none makes both linear.",
             "400",
-            metavar="400,200",
+            metavar="N,N",
         ),
     ] = None
     conv: Annotated[bool | None, flag("Convolutional encoder and decoder, for images.")] = None
     channels: Annotated[
-        str | None, flag("Channels of the convolutions; each halves the image.", "32,64", metavar="32,64")
+        str | None, flag("Channels of the convolutions; each halves the image.", "32,64", metavar="N,N")
     ] = None
     activation: Annotated[str | None, flag("Nonlinearity of the networks.", "relu")] = None
     likelihood: Annotated[
@@ -153,3 +153,30 @@ class FitOptions:
     seed: Annotated[
         int | None, flag("Of the split, the starting weights, the order of rows and the noise.", "0")
     ] = None
+
+
+RUN = Group("Which model, which rows", sort_key=1)
+
+
+@Parameter(name="*", group=RUN)
+@dataclass(frozen=True)
+class RunOptions:
+    """What every command on a finished run takes."""
+
+    model: Annotated[
+        str | None,
+        flag("For a model with parts of your own: the module:function it was fitted with.", metavar="MODULE:FUNCTION"),
+    ] = None
+    device: Annotated[str | None, flag("cpu, or cuda.", "cpu")] = None
+
+
+@Parameter(name="*", group=RUN)
+@dataclass(frozen=True)
+class RowOptions:
+    """Which rows to work on."""
+
+    split: Annotated[
+        Literal["train", "valid", "test"] | None, flag("Which split of the run's own data.", "test")
+    ] = None
+    rows: Annotated[int | None, flag("Only the first so many rows.", "all", metavar="N")] = None
+    key: Annotated[str | None, flag("Which array of an NPZ file.", metavar="NAME")] = None

@@ -68,8 +68,11 @@ def from_flags(**options: Any) -> Settings:
     }
 
 
-def read_config(path: Path) -> Settings:
-    """The settings in a TOML file. Raises UsageError for a file that is none, and for options that are unknown or ill-typed."""
+def read_config(path: Path, strict: bool = True) -> Settings:
+    """The settings in a TOML file. Raises UsageError for a file that is none, and for options that are unknown or ill-typed.
+
+    strict=False leaves unknown options aside: those of a run that was made in Python.
+    """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -81,13 +84,17 @@ def read_config(path: Path) -> Settings:
     for name, value in content.items():
         if name in SECTIONS and isinstance(value, Mapping):
             given = {(name, option.replace("-", "_")): setting for option, setting in value.items()}
-        else:
+        elif strict:
             given = {_place(name, known, path): value}
+        else:
+            continue
         for (section, option), setting in given.items():
             if option in settings[section]:
                 raise UsageError(f"{path} gives {option} twice")
             if option in known[section]:
                 setting = checked(option, setting, known[section][option], f" in {path}")
+            elif not strict:
+                continue
             elif section not in OPEN:
                 hint = did_you_mean(option, known[section])
                 raise UsageError(f"{path}: [{section}] has no option {option!r}{hint}")

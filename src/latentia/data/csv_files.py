@@ -81,7 +81,7 @@ def _split(text: str, path: Path) -> tuple[list[list[str]], list[int]]:
             lines.append(reader.line_num)
     except csv.Error as error:
         raise DataError(f"{path} is not a CSV file: line {reader.line_num}: {error}") from error
-    while rows and not any(rows[-1]):
+    while rows and not rows[-1]:
         del rows[-1], lines[-1]
     one_column = bool(rows) and len(rows[0]) == 1
     kept = [(row or [""], line) for row, line in zip(rows, lines, strict=True) if row or one_column]

@@ -17,7 +17,6 @@ from .table import Table
 
 LARGEST_CODE = 2**24  # whole numbers up to this are exact in float32
 
-
 Field = Array | Image | Table
 Value = Cells | RawTable
 
@@ -224,12 +223,12 @@ def hole_notes(name: str, field: Field, values: Sequence[Value]) -> list[str]:
         )
         never = int(np.isnan(np.concatenate(arrays)).all(0).sum())
         where = f"of {name}" + (f"; {counted(never, 'entry', 'entries')} in every row" if never else "")
-    return [f"Missing: {counted(total, 'cell')} ({100 * total / cells:.2g} %) {where}; they become the mask."]
+    return [f"Missing: {counted(total, 'cell')} ({100 * total / cells:.3g} %) {where}; they become the mask."]
 
 
 def constant_notes(field: Field, value: Value) -> list[str]:
     """A sentence on the entries of an array that are the same in every row."""
-    if isinstance(field, Table) or isinstance(value, RawTable) or field.event == ():
+    if isinstance(field, Table) or isinstance(value, RawTable) or field.event == () or len(value) < 2:
         return []
     constant = int((value == value[0]).all(0).sum())
     if not constant:

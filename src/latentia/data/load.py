@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from typing import Any, get_args
 
 import numpy as np
@@ -90,7 +91,7 @@ def load_data(
     raws = dict(main.parts)
     for name, given in (("valid", valid), ("test", test)):
         if given is not None:
-            raws[name] = _part(read(given, key), name)
+            raws[name] = _part(read(given, key if isinstance(given, (str, PathLike)) else None), name)
     base = "all" if "all" in raws else "train"
     if label is not None:
         raws = {name: _take_label(raw, label, required=name == base) for name, raw in raws.items()}
@@ -113,7 +114,7 @@ def load_data(
         notes.append(f"Labels: {schema.label.name}, not given to the model.")
     encoded = {name: schema.encode(raw) for name, raw in raws.items()}
     rows = {name: encoded[base][torch.from_numpy(index)] for name, index in places.items()}
-    rows.update({name: encoded[name] for name in SPLITS if name not in rows})
+    rows.update({name: encoded[name][torch.arange(len(raws[name]))] for name in SPLITS if name not in rows})
     notes.append("Rows: " + ", ".join(f"{len(rows[name]):,} {name}" for name in SPLITS) + ".")
     return Data(schema, rows["train"], rows["valid"], rows["test"], main.name, notes)
 

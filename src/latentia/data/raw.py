@@ -195,20 +195,23 @@ def table_from_columns(columns: Mapping[str, Any], where: str) -> RawTable:
     return RawTable(table, where)
 
 
-def table_from_frame(frame: Any, where: str) -> RawTable:
-    """A table from any DataFrame that narwhals knows (pandas, polars, pyarrow, ...); lazy ones are
-    collected.
+def table_from_frame(frame: Any, where: str) -> RawTable | None:
+    """A table from any DataFrame or Series that narwhals knows (pandas, polars, pyarrow, ...; lazy ones are
+    collected), or None for any other object.
     """
     import narwhals as nw
+    from narwhals.exceptions import DuplicateError
 
-    native = nw.from_native(frame, allow_series=True)
+    try:
+        native = nw.from_native(frame, pass_through=True, allow_series=True)
+    except DuplicateError as error:
+        raise DataError(f"{where} has several columns of one name; give each its own: {error}") from error
     if isinstance(native, nw.LazyFrame):
         native = native.collect()
     if isinstance(native, nw.Series):
         native = native.to_frame()
-    duplicates = sorted({str(name) for name in native.columns if list(native.columns).count(name) > 1})
-    if duplicates:
-        raise DataError(f"{where} has more than one column called {duplicates[0]!r}; give each its own name")
+    if not isinstance(native, nw.DataFrame):
+        return None
     columns = {}
     for series in native.iter_columns():
         name = str(series.name)
@@ -221,10 +224,3 @@ def table_from_frame(frame: Any, where: str) -> RawTable:
                 name, ("" if hole else cell_text(cell) for cell, hole in zip(cells, holes, strict=True))
             )
     return RawTable(columns, where)
-
-
-def is_frame(source: object) -> bool:
-    """Whether narwhals takes the object as a DataFrame or a Series."""
-    import narwhals as nw
-
-    return nw.from_native(source, pass_through=True, allow_series=True) is not source

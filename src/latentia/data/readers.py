@@ -21,7 +21,6 @@ from .raw import (
     Raw,
     RawColumn,
     column,
-    is_frame,
     table_from_array,
     table_from_columns,
     table_from_frame,
@@ -62,9 +61,12 @@ def read(source: Any, key: str | None = None) -> Source:
             raise DataError("the dict holds no variables")
         values = {str(name): array_of(value, f"variable {name!r}") for name, value in source.items()}
         return Source("dict", {"all": Raw(values, "the dict")}, from_file=False)
-    if not isinstance(source, (np.ndarray, Tensor, list, tuple)) and is_frame(source):
+    if not isinstance(source, (np.ndarray, Tensor, list, tuple)):
         table = table_from_frame(source, "the DataFrame")
-        return Source("DataFrame", {"all": Raw({"x": table}, table.where)}, from_file=False)
+        if table is not None:
+            if not len(table):
+                raise DataError("the DataFrame has no rows")
+            return Source("DataFrame", {"all": Raw({"x": table}, table.where)}, from_file=False)
     array = array_of(source, "the array")
     return Source("array", {"all": _raw_array(array, "the array")}, from_file=False)
 
@@ -178,7 +180,10 @@ def _parquet(path: Path) -> Source:
         raise DataError(f"{path} is not a Parquet file: {error}") from error
     if not frame.num_rows or not frame.num_columns:
         raise DataError(f"{path} has {frame.num_rows} rows and {frame.num_columns} columns")
-    return Source(path.stem, {"all": Raw({"x": table_from_frame(frame, path.name)}, path.name)}, True)
+    table = table_from_frame(frame, path.name)
+    if table is None:
+        raise DataError(f"{path} holds no table")
+    return Source(path.stem, {"all": Raw({"x": table}, path.name)}, True)
 
 
 def _load(path: Path) -> Any:

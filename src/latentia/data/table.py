@@ -157,7 +157,8 @@ class Table:
         if isinstance(raw, RawTable):
             for name in self.names:
                 if name not in raw.columns:
-                    raise DataError(f"{raw.where} lacks column {name!r}{did_you_mean(name, raw.columns)}")
+                    others = [column for column in raw.columns if column not in self.names]
+                    raise DataError(f"{raw.where} lacks column {name!r}{did_you_mean(name, others)}")
             return raw
         expected = f"expected {len(self.columns)} columns ({shortened(self.names, 5)})"
         if raw.ndim == 1 and len(self.columns) == 1:

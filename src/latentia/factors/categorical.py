@@ -10,6 +10,7 @@ from torch.distributions import Categorical as TorchCategorical
 from torch.distributions import Distribution
 
 from .._recorded import recorded
+from ..codings import OneHot
 from ..factor import Factor
 from ..nets import Constant
 from ..noise import BoundNoise
@@ -43,11 +44,12 @@ class Categorical(Factor):
             classes = int(shape[0])
         super().__init__(net, given, event=())
         self.classes = classes
+        self.coding = OneHot(classes)
 
     def check(self, name: str, value: Tensor) -> None:
-        if value.is_floating_point() or int(value.min()) < 0 or int(value.max()) >= (self.classes or 0):
+        if value.is_floating_point() or int(value.min()) < 0 or int(value.max()) >= self.classes:
             raise ValueError(
-                f"{name!r} must hold integer codes from 0 to {(self.classes or 0) - 1}, got {value.dtype}"
+                f"{name!r} must hold integer codes from 0 to {self.classes - 1}, got {value.dtype}"
             )
 
     def distribution(self, *parents: Tensor) -> Distribution:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -128,15 +129,18 @@ class Engine:
     def compile(self, values: Mapping[str, Tensor]) -> str | None:
         """Switch to the compiled executor; where that fails stay eager and return the reason in one line."""
         validate = Distribution._validate_args  # type: ignore[attr-defined]
-        compiled = torch.compile(self.step_module, dynamic=False)
         try:
-            loss, _ = compiled(values, self._given_noise(), self.numbers(0))
-            loss.backward()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's own, about its own modules
+                compiled = torch.compile(self.step_module, dynamic=False)
+                loss, _ = compiled(values, self._given_noise(), self.numbers(0))
+                loss.backward()
         except Exception as failure:
             return f"{type(failure).__name__}: {str(failure).strip().splitlines()[0][:160]}"
         finally:
             Distribution.set_default_validate_args(validate)
-            self.optimiser.zero_grad(set_to_none=True)
+            for parameter in self.parameters:
+                parameter.grad = None
         self.run, self.executor = compiled, "compiled"
         return None
 

@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 
 from ..factor import Factor
 from ..factors.kl import closed_kl, closed_kl_entries, has_closed_kl
-from ..joint import MASK, Completion, Joint, Values, average, names_of, total
+from ..joint import MASK, Completion, Densities, Joint, Values, average, names_of, total
 from ..noise import Source
 from .bound import Bound, Direction
 

@@ -1,0 +1,53 @@
+"""latentia reconstruct RUN [DATA]: rows, encoded and decoded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from .options import RowOptions, RunOptions, flag
+
+EXAMPLES = """\
+Examples:
+
+  latentia reconstruct runs/digits --out pairs.png
+  latentia reconstruct runs/houses new_houses.csv --out cleaned.csv"""
+
+PAIRS = 16  # pictures in a line
+
+
+def run(
+    folder: Annotated[Path, Parameter(name="RUN", help="A run folder or a model folder.")],
+    data: Annotated[str | None, Parameter(help="Other data: all its rows.", show_default="the run's own")] = None,
+    /,
+    *,
+    out: Annotated[
+        Path | None,
+        flag(
+            "A name ending in .png (each line of inputs above its reconstructions), .npz (both) or .csv.",
+            "CSV on stdout",
+            metavar="FILE",
+        ),
+    ] = None,
+    row_options: RowOptions = RowOptions(),  # noqa: B008 (frozen)
+    run_options: RunOptions = RunOptions(),  # noqa: B008
+) -> None:
+    """Encode rows and decode them.
+
+    Writes the mean of p(x | z) at the mean of q(z | x) for each row, in the data's own columns, order and units.
+    """
+    from .output import ending, say
+    from .runs import choose, open_run
+    from .values import deliver, model_values
+
+    kind = ".csv" if out is None else ending(out, (".png", ".npz", ".csv"))
+    opened = open_run(folder, run_options, data)
+    limit = row_options.rows or (4 * PAIRS if kind == ".png" else None)
+    chosen = choose(opened, data, row_options.split, row_options.key, limit)
+    model = opened.model
+    inputs = {name: value for name, value in chosen.rows.batch().items() if name in model.observed}
+    outputs = model_values(model).reconstruct(chosen.rows)
+    deliver(out, kind, model, {"input": inputs, "reconstruction": outputs}, chosen.rows, PAIRS)
+    say(f"{chosen}: the mean of p(x | z) at the mean of q(z | x)")

@@ -1,0 +1,52 @@
+"""latentia sample RUN: new rows drawn from the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from .options import RunOptions, flag
+
+EXAMPLES = """\
+Examples:
+
+  latentia sample runs/digits -n 64 --out new_digits.png
+  latentia sample runs/houses -n 1000 --seed 7 --out new_houses.csv"""
+
+
+def run(
+    folder: Annotated[Path, Parameter(name="RUN", help="A run folder or a model folder.")],
+    /,
+    *,
+    number: Annotated[int, Parameter(name=["-n", "--number"], help="How many.")] = 64,
+    out: Annotated[
+        Path | None,
+        flag("A name ending in .png (pictures), .npz (arrays) or .csv (rows).", "CSV on stdout", metavar="FILE"),
+    ] = None,
+    mean: Annotated[
+        bool | None,
+        Parameter(
+            help="The mean of p(x | z) at each drawn z, or a draw of x as well.",
+            negative="--draw",
+            show_default="--mean for .png, else --draw",
+        ),
+    ] = None,
+    seed: Annotated[int, flag("Of the draws.", "0")] = 0,
+    run_options: RunOptions = RunOptions(),  # noqa: B008 (frozen)
+) -> None:
+    """Draw new rows.
+
+    z is drawn from p(z), then x from p(x | z), in the data's own columns, order and units.
+    """
+    from .output import ending, say
+    from .runs import open_run
+    from .values import deliver, model_values
+
+    kind = ".csv" if out is None else ending(out, (".png", ".npz", ".csv"))
+    model = open_run(folder, run_options).model
+    mean = kind == ".png" if mean is None else mean
+    values = model_values(model).sample(number, seed=seed, mean=mean)
+    deliver(out, kind, model, {"sample": values})
+    say(f"{number:,} {'means of p(x | z) at drawn z' if mean else 'draws of z and x'}, seed {seed}")

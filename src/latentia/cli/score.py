@@ -1,0 +1,53 @@
+"""latentia score RUN [DATA]: how probable each row is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from .options import RowOptions, RunOptions, flag
+
+EXAMPLES = """\
+Examples:
+
+  latentia score runs/digits --out scores.csv
+  latentia score runs/houses new_houses.csv --samples 5000 --out odd_houses.csv"""
+
+
+def run(
+    folder: Annotated[Path, Parameter(name="RUN", help="A run folder or a model folder.")],
+    data: Annotated[str | None, Parameter(help="Other data: all its rows.", show_default="the run's own")] = None,
+    /,
+    *,
+    out: Annotated[Path | None, flag("A name ending in .csv.", "CSV on stdout", metavar="FILE")] = None,
+    samples: Annotated[int, flag("K of L_K.", "1000", metavar="K")] = 1000,
+    seed: Annotated[int, flag("Of the noise.", "0")] = 0,
+    row_options: RowOptions = RowOptions(),  # noqa: B008 (frozen)
+    run_options: RunOptions = RunOptions(),  # noqa: B008
+) -> None:
+    """Write log p(x) of each row.
+
+    A line holds the row's number in its source (counted from 0), log_evidence and mc_error. log_evidence is log p(x) in nats and in the data's own units: exact where nothing is latent, else L_K, a lower bound by
+    importance sampling, with its Monte Carlo error. The lowest are the oddest rows.
+    """
+    import sys
+
+    from ..evidence import log_evidence
+    from .output import as_array, csv_text, ending, say, write
+    from .runs import choose, open_run
+
+    if out is not None:
+        ending(out, (".csv",))
+    opened = open_run(folder, run_options, data)
+    opened.model.require_density()
+    chosen = choose(opened, data, row_options.split, row_options.key, row_options.rows)
+    found = log_evidence(opened.model, chosen.rows, "importance", samples, seed=seed)
+    columns = {"row": chosen.rows.rows, "log_evidence": found.values, "mc_error": found.mc_errors}
+    text = csv_text({name: as_array(value) for name, value in columns.items()})
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        write(out, text.encode())
+    say(f"{chosen}: {found}")

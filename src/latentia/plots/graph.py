@@ -1,0 +1,249 @@
+"""The pair of graphs, drawn as the field draws it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from . import _canvas as canvas
+from ._display import Display
+from ._layout import Edge, Point, layered, obstructed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.patches import Patch
+
+    from ..joint import Joint
+    from ..model import Model
+
+KINDS = ("latent", "observed", "input", "deterministic")
+APART = (1.75, 1.5)  # inches between neighbours, across and down
+RADIUS, HALF_DIAMOND = 0.34, 0.30
+SHADE = "#d4d4d4"
+
+
+class GraphDisplay(Display):
+    """p with solid arrows, q with dashed ones, over the same variables, in a plate of N rows.
+
+    nodes     {name: kind}: "latent" (white), "observed" (shaded), "input" (a square), "deterministic"
+              (a small diamond)
+    p_edges   (parent, child) of the generative model
+    q_edges   (parent, child) of the inference model
+    equations   what the two are, in mathematical notation
+
+    Raises ValueError for an unknown kind, and for an edge between nodes that are not there.
+    """
+
+    title = "The model"
+
+    def __init__(
+        self,
+        nodes: Mapping[str, str],
+        p_edges: Sequence[Edge],
+        q_edges: Sequence[Edge] = (),
+        equations: tuple[str, str] = ("$p$", "$q$"),
+    ) -> None:
+        for name, kind in nodes.items():
+            if kind not in KINDS:
+                raise ValueError(f"{name!r} is of kind {kind!r}: use {', '.join(KINDS)}")
+        for edge in (*p_edges, *q_edges):
+            for name in edge:
+                if name not in nodes:
+                    raise ValueError(f"the edge {edge[0]} -> {edge[1]} has no node {name!r}")
+        self.nodes, self.p_edges, self.q_edges = dict(nodes), list(p_edges), list(q_edges)
+        self.equations = equations
+        self.place = {
+            name: (APART[0] * x, APART[1] * y)
+            for name, (x, y) in layered(list(nodes), self.p_edges, self.q_edges).items()
+        }
+
+    @classmethod
+    def from_model(cls, model: Model) -> GraphDisplay:
+        """The graphs of a model's p and q."""
+        p, q = model.p, model.q
+        nodes: dict[str, str] = {}
+        for name in (*p.inputs, *p.variables, *(() if q is None else (*q.inputs, *q.variables))):
+            nodes.setdefault(name, _kind(model, name))
+        return cls(
+            nodes,
+            _edges(p),
+            [] if q is None else _edges(q),
+            (maths_equation(p, "p"), "" if q is None else maths_equation(q, "q")),
+        )
+
+    @property
+    def size(self) -> tuple[float, float]:
+        left, right, bottom, top = self._extent()
+        return max(3.6, right - left + 0.2, 0.075 * max(map(len, self.equations))), top - bottom + 0.9
+
+    @property
+    def caption(self) -> str:
+        shown = {"latent": "white: latent", "observed": "shaded: observed", "input": "square: an input, without a factor"}
+        shown["deterministic"] = "diamond: computed from its parents"
+        parts = [shown[kind] for kind in KINDS if kind in self.nodes.values()]
+        arrows = "Solid arrows: the generative model p"
+        arrows += "; dashed: the inference model q." if self.q_edges else "."
+        return f"{arrows} {'; '.join(parts).capitalize()}. The plate repeats for each of N rows."
+
+    def draw(self, ax: Axes) -> None:
+        ax.set_axis_off()
+        ax.set_aspect("equal")
+        left, right, bottom, top = self._extent()
+        ax.set_xlim(left, right)
+        ax.set_ylim(bottom, top)
+        self._draw_plate(ax)
+        patches = {name: self._draw_node(ax, name) for name in self.nodes}
+        both = {frozenset(edge) for edge in self.p_edges} & {frozenset(edge) for edge in self.q_edges}
+        for edge in self.p_edges:
+            bend = 0.3 if obstructed(edge, self.place) else 0.16 if frozenset(edge) in both else 0.0
+            self._draw_arrow(ax, patches, edge, bend, dashed=False)
+        for edge in self.q_edges:
+            bend = 0.3 if obstructed(edge, self.place) else 0.16
+            self._draw_arrow(ax, patches, edge, bend, dashed=True)
+        self._draw_legend(ax)
+
+    def _half_width(self, name: str) -> float:
+        """Half the width of a node: a circle for short names, wider for long ones."""
+        if self.nodes[name] == "deterministic":
+            return HALF_DIAMOND
+        return RADIUS if len(name) <= 3 else max(RADIUS, 0.14 + 0.052 * len(name))
+
+    def _extent(self) -> tuple[float, float, float, float]:
+        reach = [(x, y, max(self._half_width(name), 0.45)) for name, (x, y) in self.place.items()]
+        return (
+            min(x - half for x, _, half in reach) - 0.5,
+            max(x + half for x, _, half in reach) + 0.5,
+            min(y for _, y, _ in reach) - 0.85,
+            max(y for _, y, _ in reach) + 0.6,
+        )
+
+    def _draw_plate(self, ax: Axes) -> None:
+        from matplotlib.patches import FancyBboxPatch
+
+        left, right, bottom, top = self._extent()
+        ax.add_patch(
+            FancyBboxPatch(
+                (left + 0.15, bottom + 0.1),
+                right - left - 0.3,
+                top - bottom - 0.15,
+                boxstyle="round,pad=0,rounding_size=0.12",
+                fc="none",
+                ec=canvas.GREY,
+                lw=1.0,
+            )
+        )
+        ax.text(right - 0.25, bottom + 0.18, "$N$", fontsize=12, color=canvas.INK, ha="right", math_fontfamily=canvas.MATHS)
+
+    def _draw_node(self, ax: Axes, name: str) -> Patch:
+        from matplotlib.patches import Ellipse, FancyBboxPatch, Polygon
+
+        x, y = self.place[name]
+        half = self._half_width(name)
+        kind = self.nodes[name]
+        look = {"fc": SHADE if kind in ("observed", "input") else "white", "ec": canvas.INK, "lw": 1.2, "zorder": 3}
+        patch: Patch
+        if kind == "deterministic":
+            corners = [(x - half, y), (x, y + half), (x + half, y), (x, y - half)]
+            patch = Polygon(corners, closed=True, **look)
+        elif kind == "input":
+            box = "round,pad=0,rounding_size=0.04"
+            patch = FancyBboxPatch((x - half, y - 0.28), 2 * half, 0.56, boxstyle=box, **look)
+        else:
+            patch = Ellipse((x, y), 2 * half, 2 * RADIUS, **look)
+        ax.add_patch(patch)
+        ax.text(
+            x,
+            y,
+            f"${canvas.maths_name(name)}$",
+            fontsize=15 if len(name) <= 3 else 11,
+            color=canvas.INK,
+            ha="center",
+            va="center_baseline" if len(name) > 1 else "center",
+            zorder=4,
+            math_fontfamily=canvas.MATHS,
+        )
+        return patch
+
+    def _draw_arrow(self, ax: Axes, patches: Mapping[str, Patch], edge: Edge, bend: float, dashed: bool) -> None:
+        from matplotlib.patches import FancyArrowPatch
+
+        a, b = edge
+        colour = canvas.VERMILLION if dashed else canvas.INK
+        ax.add_patch(
+            FancyArrowPatch(
+                self.place[a],
+                self.place[b],
+                patchA=patches[a],
+                patchB=patches[b],
+                shrinkA=1.0,
+                shrinkB=1.5,
+                connectionstyle=f"arc3,rad={bend}",
+                arrowstyle="-|>",
+                mutation_scale=13,
+                lw=1.3,
+                ls=(0, (3.5, 2.2)) if dashed else "-",
+                color=colour,
+                zorder=2,
+            )
+        )
+
+    def _draw_legend(self, ax: Axes) -> None:
+        """The two equations, each behind a piece of its line."""
+        from matplotlib.lines import Line2D
+
+        lines = [(self.equations[0], canvas.INK, "-")]
+        if self.q_edges:
+            lines.append((self.equations[1], canvas.VERMILLION, "--"))
+        handles = [Line2D([], [], color=colour, ls=dash, lw=1.3, label=text) for text, colour, dash in lines]
+        made = ax.legend(
+            handles=handles,
+            frameon=False,
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1.0),
+            fontsize=11,
+            labelcolor=canvas.INK,
+            handlelength=2.2,
+        )
+        for text in made.get_texts():
+            text.set_math_fontfamily(canvas.MATHS)
+
+
+def _kind(model: Model, name: str) -> str:
+    for graph in (model.p, model.q):
+        if graph is not None and name in graph and not graph[name].has_density:
+            return "deterministic"
+    if name in model.latent:
+        return "latent"
+    if name in model.p:
+        return "observed"
+    return "latent" if model.q is not None and name in model.q else "input"
+
+
+def _edges(joint: Joint) -> list[Edge]:
+    return [(parent, name) for name in joint.variables for parent in joint[name].given]
+
+
+def maths_equation(joint: Joint, symbol: str) -> str:
+    """The product as `Joint.equation` writes it, in mathematical notation, with dollars."""
+    given = _given(joint.inputs)
+    head = rf"{symbol}\,({_listed(reversed(joint.variables))}{given})"
+    parts = []
+    for name in joint.variables:
+        factor = joint[name]
+        if factor.has_density:
+            parts.append(rf"{symbol}\,({canvas.maths_name(name)}{_given(factor.given)})")
+        else:
+            parts.append(rf"[{canvas.maths_name(name)} = f({_listed(factor.given)})]")
+    body = r"\;".join(parts)
+    return f"${head}$" if body == head else f"${head} = {body}$"
+
+
+def _listed(names: Sequence[str] | reversed[str]) -> str:
+    return ", ".join(canvas.maths_name(name) for name in names)
+
+
+def _given(names: Sequence[str]) -> str:
+    return rf"\mid {_listed(names)}" if names else ""
+
+
+__all__ = ["GraphDisplay", "Point", "maths_equation"]

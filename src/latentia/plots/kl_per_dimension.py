@@ -1,0 +1,131 @@
+"""What each latent dimension carries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _canvas as canvas
+from ._display import Display, DoesNotApply
+from ._values import Floats, some_rows
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from ..model import Model
+
+MOST = 60  # bars that carry a name
+
+
+class KLDisplay(Display):
+    """KL of each latent unit, largest first, and its activity beside the threshold of an active unit.
+
+    kl        `[U]`, KL(q(u | x) || p(u)) in nats, mean over rows
+    activity  `[U]`, Var_x E_q(u|x)[u]: a unit is active where this is above `threshold`
+    names     `[U]`, of the units, in mathematical notation
+
+    Burda, Grosse & Salakhutdinov (2016), section 5.2.
+    """
+
+    title = "Latent units"
+
+    def __init__(
+        self,
+        kl: ArrayLike,
+        activity: ArrayLike,
+        *,
+        names: Sequence[str] = (),
+        threshold: float = 0.01,
+        rows: int | None = None,
+    ) -> None:
+        self.kl: Floats = np.asarray(kl, dtype=np.float64)
+        self.activity: Floats = np.asarray(activity, dtype=np.float64)
+        if self.kl.ndim != 1 or self.kl.shape != self.activity.shape:
+            raise ValueError(f"kl and activity must both be [U], got {self.kl.shape} and {self.activity.shape}")
+        self.names = tuple(names) or tuple(f"$z_{{{i}}}$" for i in range(len(self.kl)))
+        self.threshold, self.rows = threshold, rows
+
+    @classmethod
+    def from_model(cls, model: Model, x: Any, limit: int = 5000) -> KLDisplay:
+        """The first `limit` rows. Raises DoesNotApply where no KL splits into those of single units."""
+        from .. import diagnostics
+
+        if not model.latent or any(not model.q[name].has_density for name in model.latent):  # type: ignore[index]
+            raise DoesNotApply(f"{model.p.equation()} has no latent variable with a density q")
+        rows = some_rows(model, x, limit)
+        if len(rows) < 2:
+            raise DoesNotApply("a variance over rows needs at least two of them")
+        kl, activity = diagnostics.kl_per_dimension(model, rows), diagnostics.activity(model, rows)
+        if kl is None:
+            raise DoesNotApply("the KL of this posterior does not split into those of single dimensions")
+        kls = kl if isinstance(kl, Mapping) else {model.latent[0]: kl}
+        activities = activity if isinstance(activity, Mapping) else {model.latent[0]: activity}
+        shared = [name for name in kls if name in activities]
+        names = [
+            canvas.unit_name(name, i if kls[name].numel() > 1 else None)
+            for name in shared
+            for i in range(kls[name].numel())
+        ]
+        return cls(
+            np.concatenate([kls[name].cpu().flatten().numpy() for name in shared]),
+            np.concatenate([activities[name].cpu().flatten().numpy() for name in shared]),
+            names=names,
+            threshold=diagnostics.ACTIVE,
+            rows=len(rows),
+        )
+
+    @property
+    def active(self) -> NDArray[np.bool_]:
+        """Which units are active."""
+        return self.activity > self.threshold
+
+    @property
+    def size(self) -> tuple[float, float]:
+        return float(np.clip(2.0 + 0.32 * len(self.kl), 6.5, 14.0)), 4.6
+
+    @property
+    def caption(self) -> str:
+        over = "" if self.rows is None else f" over {self.rows:,} rows"
+        return (
+            f"Latent units by their KL(q(u | x) ‖ p(u)), mean{over}: {self.kl.sum():.2f} nats in all. Below, how much the "
+            f"posterior mean of each varies from row to row. {int(self.active.sum())} of {len(self.kl)} units are active (variance "
+            f"above {self.threshold:g}); an inactive one follows the prior and says nothing about x."
+        )
+
+    def draw(self, ax: Axes) -> None:
+        order = np.argsort(-self.kl, kind="stable")
+        place = np.arange(len(order))
+        above, below = canvas.panels(ax, 2, 1)
+        for name, here, colour in (
+            ("active", self.active[order], canvas.BLUE),
+            ("inactive", ~self.active[order], canvas.PALE),
+        ):
+            if here.any():
+                above.bar(place[here], self.kl[order][here], color=colour, width=0.8, label=name)
+                below.plot(
+                    place[here],
+                    np.maximum(self.activity[order][here], 1e-6),
+                    "o",
+                    ms=5,
+                    color=colour,
+                    mec=canvas.GREY,
+                    mew=0.5,
+                )
+        below.axhline(self.threshold, color=canvas.VERMILLION, lw=1, ls="--", label="threshold of an active unit")
+        below.set_yscale("log")
+        canvas.title(above, f"Latent units: {int(self.active.sum())} of {len(self.kl)} active, {self.kl.sum():.1f} nats")
+        canvas.style(above, "", "KL, nats per example")
+        canvas.style(below, "latent unit, by KL", "variance of the mean")
+        for part in (above, below):
+            part.set_xlim(-0.7, len(order) - 0.3)
+            part.set_xticks(place, [self.names[i] for i in order])
+            for text in part.get_xticklabels():
+                text.set(math_fontfamily=canvas.MATHS, fontsize=canvas.LARGE, color=canvas.INK)
+        above.tick_params(labelbottom=False)
+        if len(order) > MOST:
+            below.set_xticks([])
+        canvas.legend(above)
+        canvas.legend(below)

@@ -1,0 +1,212 @@
+"""Where the data lie in latent space."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _canvas as canvas
+from ._display import Display
+from ._values import Floats, codes_of, latent_variable, some_rows
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from ..model import Model
+
+SHARES = (0.5, 0.95)  # of a two-dimensional standard normal, inside the circles
+DISCRETE = 20  # so many different whole labels are classes; more are a number
+
+
+class LatentScatterDisplay(Display):
+    """Posterior means of rows in a plane of latent space, coloured by label.
+
+    codes    `[N, 2]` (or `[N, 1]`, drawn as histograms)
+    labels   `[N]` integer codes or numbers; None for no colour; a negative code means no label
+    classes  the labels' own names
+    label    what the labels are
+    names    of the axes, in mathematical notation
+    prior    whether the prior is standard normal: two circles then hold half and 95 percent of it
+    others   how many further latent dimensions there are
+    """
+
+    title = "Latent space"
+
+    def __init__(
+        self,
+        codes: ArrayLike,
+        labels: ArrayLike | None = None,
+        *,
+        classes: Sequence[str] = (),
+        label: str = "label",
+        names: Sequence[str] = ("$z_{0}$", "$z_{1}$"),
+        prior: bool = True,
+        others: int = 0,
+    ) -> None:
+        self.codes: Floats = np.asarray(codes, dtype=np.float64)
+        if self.codes.ndim != 2 or self.codes.shape[1] not in (1, 2):
+            raise ValueError(f"codes must be [N, 2] or [N, 1], got {self.codes.shape}")
+        self.labels: NDArray[Any] | None = None if labels is None else np.asarray(labels)
+        if self.labels is not None and self.labels.shape != self.codes.shape[:1]:
+            raise ValueError(f"labels must be [{len(self.codes)}], one for each row, got {self.labels.shape}")
+        self.classes, self.label, self.names = tuple(classes), label, tuple(names)
+        self.prior, self.others = prior, others
+
+    @classmethod
+    def from_model(
+        cls,
+        model: Model,
+        x: Any,
+        *,
+        dims: tuple[int, int] | None = None,
+        variable: str | None = None,
+        limit: int = 5000,
+    ) -> LatentScatterDisplay:
+        """The means of q(z | x) of the first `limit` rows, along `dims` (default: the two most active).
+
+        Raises DoesNotApply for a model without a continuous latent variable.
+        """
+        from ..factors import StandardNormal
+
+        name = latent_variable(model, variable)
+        rows = some_rows(model, x, limit)
+        codes = codes_of(model, rows, name)
+        size = codes.shape[1]
+        if dims is None:
+            dims_shown = sorted(np.argsort(-codes.var(0))[:2].tolist())
+        else:
+            dims_shown = list(dims)
+        label = rows.schema.label
+        return cls(
+            codes[:, dims_shown],
+            None if rows.labels is None else rows.labels.cpu().numpy(),
+            classes=() if label is None or label.levels is None else label.levels,
+            label="label" if label is None else label.name,
+            names=[canvas.unit_name(name, dim if size > 1 else None) for dim in dims_shown],
+            prior=name in model.p and isinstance(model.p[name], StandardNormal),
+            others=size - len(dims_shown),
+        )
+
+    @property
+    def flat(self) -> bool:
+        return self.codes.shape[1] == 1
+
+    @property
+    def size(self) -> tuple[float, float]:
+        return (6.0, 3.2) if self.flat else (6.2, 5.2)
+
+    @property
+    def caption(self) -> str:
+        text = f"The mean of q(z | x) for each of {len(self.codes):,} rows."
+        if self.labels is not None:
+            text += f" Colour: {self.label}, which the model has not seen."
+        if self.others:
+            text += f" The two most active of {self.others + 2} latent dimensions."
+        if self.prior and not self.flat:
+            text += " The circles hold half and 95 percent of the prior."
+        return text
+
+    def draw(self, ax: Axes) -> None:
+        if self.flat:
+            self._draw_histograms(ax)
+        else:
+            self._draw_plane(ax)
+        canvas.title(ax, r"Latent space: the means of $q(z\mid x)$")
+
+    def _groups(self) -> list[tuple[str, NDArray[np.bool_]]] | None:
+        """Rows by class; None where the labels are numbers on a scale."""
+        if self.labels is None:
+            return [("", np.ones(len(self.codes), dtype=bool))]
+        if self.labels.dtype.kind == "f":
+            return None
+        known = [int(label) for label in np.unique(self.labels) if label >= 0]
+        if len(known) > DISCRETE:
+            return None
+        groups = [
+            (self.classes[label] if label < len(self.classes) else str(label), self.labels == label)
+            for label in known
+        ]
+        unknown = self.labels < 0
+        return [("no label", unknown), *groups] if unknown.any() else groups
+
+    def _draw_plane(self, ax: Axes) -> None:
+        groups = self._groups()
+        size = float(np.clip(9000 / len(self.codes), 6, 24))
+        if groups is None:
+            points = ax.scatter(*self.codes.T, c=self.labels, cmap="viridis", s=size, linewidths=0, alpha=0.85)
+            bar = canvas.figure_of(ax).colorbar(points, ax=ax, shrink=0.8)
+            bar.set_label(self.label, fontsize=canvas.NORMAL, parse_math=False)
+            bar.ax.tick_params(labelsize=canvas.SMALL, colors=canvas.GREY, length=2)
+            bar.outline.set_visible(False)  # type: ignore[operator]
+        else:
+            for name, here, colour in self._coloured(groups):
+                ax.scatter(*self.codes[here].T, color=colour, s=size, linewidths=0, alpha=0.85, label=name)
+            if self.labels is not None:
+                canvas.legend(ax, outside=True, heading=self.label)
+            if 1 < len(groups) <= len(canvas.CLASSES):
+                self._name_groups(ax, groups)
+        ax.set_aspect("equal", adjustable="datalim")
+        canvas.style(ax, *self.names)
+        ax.margins(0.04)
+        if self.prior:
+            self._draw_prior(ax)
+
+    def _coloured(
+        self, groups: list[tuple[str, NDArray[np.bool_]]]
+    ) -> list[tuple[str, NDArray[np.bool_], str]]:
+        if self.labels is None:
+            return [(name, here, canvas.BLUE) for name, here in groups]
+        colours = [canvas.PALE] if groups[0][0] == "no label" else []
+        colours += _class_colours(len(groups) - len(colours))
+        return [(name, here, colour) for (name, here), colour in zip(groups, colours, strict=True)]
+
+    def _name_groups(self, ax: Axes, groups: list[tuple[str, NDArray[np.bool_]]]) -> None:
+        """Short names at the groups' medians, for readers to whom colour says little."""
+        from matplotlib.patheffects import withStroke
+
+        for name, here, colour in self._coloured(groups):
+            if len(name) <= 3 and name != "no label":
+                x, y = np.median(self.codes[here], axis=0)
+                halo = [withStroke(linewidth=3, foreground="white")]
+                ax.text(
+                    x,
+                    y,
+                    name,
+                    color=colour,
+                    fontsize=13,
+                    weight="bold",
+                    ha="center",
+                    va="center",
+                    path_effects=halo,
+                    parse_math=False,
+                )
+
+    def _draw_prior(self, ax: Axes) -> None:
+        from matplotlib.patches import Circle
+
+        for share in SHARES:
+            radius = math.sqrt(-2 * math.log(1 - share))
+            ax.add_patch(Circle((0, 0), radius, fill=False, ec=canvas.GREY, lw=0.8, ls="--", zorder=0))
+
+    def _draw_histograms(self, ax: Axes) -> None:
+        groups = self._groups() or [("", np.ones(len(self.codes), dtype=bool))]
+        edges = np.linspace(self.codes.min(), self.codes.max() + 1e-9, 41)
+        for name, here, colour in self._coloured(groups):
+            ax.hist(self.codes[here, 0], bins=list(edges), histtype="step", lw=1.3, color=colour, label=name)
+        if self.labels is not None and len(groups) > 1:
+            canvas.legend(ax, outside=True, heading=self.label)
+        canvas.style(ax, self.names[0], "rows")
+
+
+def _class_colours(count: int) -> list[str]:
+    """As many different colours as there are classes."""
+    if count <= len(canvas.CLASSES):
+        return list(canvas.CLASSES[:count])
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    return [to_hex(colormaps["viridis"](i / (count - 1))) for i in range(count)]

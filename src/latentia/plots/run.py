@@ -1,0 +1,90 @@
+"""All pictures of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ._display import Display, DoesNotApply
+from .graph import GraphDisplay
+from .kl_per_dimension import KLDisplay
+from .latent_plane import LatentPlaneDisplay
+from .latent_scatter import LatentScatterDisplay
+from .loss import LossDisplay
+from .reconstructions import ReconstructionDisplay
+from .samples import SamplesDisplay
+
+if TYPE_CHECKING:
+    from ..data import Data, Rows
+    from ..learn import Run
+    from ..model import Model
+
+FEW = 100  # test rows: below it, pictures show all rows
+
+
+def rows_to_show(data: Data | Rows | Any) -> tuple[Any, str]:
+    """The rows that pictures are of, and a sentence on them: the test rows, or all where those are few."""
+    from ..data import Data, Rows
+
+    if not isinstance(data, Data):
+        return data, ""
+    if len(data.test) >= FEW:
+        return data.test, "These are test rows."
+    parts = [rows for rows in (data.test, data.valid, data.train) if len(rows)]
+    tensors = {name: torch.cat([part.tensors[name] for part in parts]) for name in parts[0].tensors}
+    labels = [part.labels for part in parts if part.labels is not None]
+    together = torch.cat(labels) if len(labels) == len(parts) else None
+    everything = Rows(data.schema, tensors, together, torch.cat([part.rows for part in parts]))
+    return everything, "These are all rows, those of training among them."
+
+
+def pictures(
+    model: Model, data: Data | Rows | Any, run: Run | str | Path | None = None, rows: int = 5000
+) -> dict[str, Display]:
+    """The displays that apply to a model, its data and its run, by name.
+
+    data   Data, of which the test rows are shown (all rows, where those are fewer than 100), or rows; at most
+           `rows` of them are used
+    run    a Run, or a run folder, for the learning curve
+    """
+    x = model.rows(rows_to_show(data)[0])[:rows]
+    makers: dict[str, Callable[[], Display]] = {
+        "graph": lambda: GraphDisplay.from_model(model),
+        "reconstructions": lambda: ReconstructionDisplay.from_model(model, x),
+        "samples": lambda: SamplesDisplay.from_model(model, x),
+        "latent_plane": lambda: LatentPlaneDisplay.from_model(model, x),
+        "latent_scatter": lambda: LatentScatterDisplay.from_model(model, x),
+        "kl_per_dimension": lambda: KLDisplay.from_model(model, x),
+    }
+    if run is not None:
+        makers = {"loss": lambda: LossDisplay.from_run(run), **makers}
+    found = {}
+    for name, make in makers.items():
+        try:
+            found[name] = make()
+        except DoesNotApply:
+            continue
+    return found
+
+
+def plot_run(run_folder: str | Path, model: Model, data: Data | Rows | Any, rows: int = 5000) -> list[Path]:
+    """Write every picture that applies into `run_folder`/plots as PNG, with captions; returns the files.
+
+    Raises ImportError where matplotlib is not installed.
+    """
+    folder = Path(run_folder)
+    found = pictures(model, data, folder, rows)
+    which = rows_to_show(data)[1]
+    return [
+        display.save(folder / "plots" / f"{name}.png", caption_of(name, display, which))
+        for name, display in found.items()
+    ]
+
+
+def caption_of(name: str, display: Display, which: str) -> str:
+    """The caption, with the rows that the picture is of."""
+    shows_rows = name in ("reconstructions", "latent_scatter", "kl_per_dimension")
+    return f"{display.caption} {which}".rstrip() if shows_rows else display.caption

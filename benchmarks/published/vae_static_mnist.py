@@ -56,7 +56,9 @@ def static_mnist() -> lt.data.Data:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("name", choices=SETTINGS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
@@ -70,7 +72,9 @@ def main() -> None:
     options = dict(setting["fit"])
     options["steps"] = max(1, int(options["steps"] * arguments.fraction))
     if "schedule" in options:
-        options["schedule"] = {int(step * arguments.fraction): factor for step, factor in options["schedule"].items()}
+        options["schedule"] = {
+            int(step * arguments.fraction): factor for step, factor in options["schedule"].items()
+        }
     started = time.perf_counter()
     run = lt.fit(
         model,
@@ -97,8 +101,14 @@ def main() -> None:
             f"-{estimate.name} = {-estimate.mean:.3f} nats per image (standard errors: Monte Carlo {estimate.mc_error:.3f}, "
             f"rows {estimate.se:.3f}), 10,000 test images, an upper bound on -log p(x)"
         )
-    print(f"best validation ELBO {run.best_value:.3f} at step {run.best_step:,} of {run.steps:,}; {run.executor}")
-    device = torch.cuda.get_device_name() if arguments.device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    print(
+        f"best validation ELBO {run.best_value:.3f} at step {run.best_step:,} of {run.steps:,}; {run.executor}"
+    )
+    device = (
+        torch.cuda.get_device_name()
+        if arguments.device == "cuda"
+        else f"CPU, {torch.get_num_threads()} threads"
+    )
     print(
         f"{date.today()}; latentia {lt.__version__}, torch {torch.__version__}; {device}; fit {fitted - started:.0f} s, "
         f"evaluation {time.perf_counter() - fitted:.0f} s"

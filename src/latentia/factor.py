@@ -24,6 +24,10 @@ from .numerics import sum_event
 F = TypeVar("F", bound="Factor")
 
 
+class CannotMarginaliseError(ValueError):
+    """A family has no marginal density of some of its entries, so it cannot be given data with holes."""
+
+
 class Draw(NamedTuple):
     """A value drawn from a factor, with its log probability from the same pass.
 
@@ -81,7 +85,7 @@ class Factor(nn.Module):
         distribution = self.distribution(*parents)
         if observed is None:
             return distribution.log_prob(value)
-        if observed.ndim == value.ndim - len(self.event):
+        if observed.ndim == 1:
             log_p: Tensor = distribution.log_prob(value)
             return torch.where(observed, log_p, torch.zeros_like(log_p))
         return self.marginal_log_prob(distribution, value, observed)
@@ -89,14 +93,15 @@ class Factor(nn.Module):
     def marginal_log_prob(self, distribution: Distribution, value: Tensor, observed: Tensor) -> Tensor:
         """log density of the observed entries alone, `[*lead, B]`; a factorised event drops the others.
 
-        Raises ValueError where the family cannot marginalise.
+        Raises CannotMarginaliseError where the family has no such marginal.
         """
         size = len(self.event)
         if isinstance(distribution, Independent) and distribution.reinterpreted_batch_ndims == size:
             entries = distribution.base_dist.log_prob(value)
             return sum_event(torch.where(observed, entries, torch.zeros_like(entries)), size)
-        family = type(self).__name__
-        raise ValueError(f"{family} cannot marginalise missing entries: its event does not factorise")
+        raise CannotMarginaliseError(
+            f"{type(self).__name__} cannot marginalise missing entries: its event does not factorise"
+        )
 
     def draw(self, noise: BoundNoise, *parents: Tensor) -> Draw:
         """z = g(noise, parents) for the whole `[*lead, B]` the noise is bound to, with log p(z | parents)."""

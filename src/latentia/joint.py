@@ -16,7 +16,7 @@ from torch.distributions import Distribution
 
 from ._recorded import recorded
 from .codings import Coding
-from .factor import Factor
+from .factor import CannotMarginaliseError, Factor
 from .noise import BoundNoise, Source
 
 RESERVED = ("row", "weight")
@@ -179,7 +179,11 @@ class Joint(nn.Module):
             if name not in values:
                 raise ValueError(f"{name!r} has no value: it is latent, and nothing fills it in")
             observed = values.get(name + MASK)
-            result[name] = factor.log_prob(values[name], *self.parents(name, values), observed=observed)
+            parents = self.parents(name, values)
+            try:
+                result[name] = factor.log_prob(values[name], *parents, observed=observed)
+            except CannotMarginaliseError as error:
+                raise CannotMarginaliseError(f"{name!r} has missing entries, and {error}") from None
         return result
 
     def log_prob(self, values: Values) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,15 +61,18 @@ class Model(nn.Module):
         """The variables of p with a density that q does not infer: the data."""
         return tuple(n for n in self.p.variables if n not in self.latent and self.p[n].has_density)
 
+    def _any_tensor(self) -> Tensor:
+        return next(chain(self.parameters(), self.buffers()), torch.empty(0))
+
     @property
     def device(self) -> torch.device:
         """Where the parameters live."""
-        return next((t.device for t in chain(self.parameters(), self.buffers())), torch.device("cpu"))
+        return self._any_tensor().device
 
     @property
     def dtype(self) -> torch.dtype:
         """The floating-point type of the parameters."""
-        return next((t.dtype for t in chain(self.parameters(), self.buffers())), torch.get_default_dtype())
+        return self._any_tensor().dtype
 
     def require_density(self) -> None:
         """Raise ValueError when there is no evidence to speak of: q computes a variable, not infers it."""
@@ -80,19 +84,28 @@ class Model(nn.Module):
                 )
 
     def rows(self, x: Any) -> Rows:
-        """The user's data as rows: checked against the schema if there is one, else taken as they are."""
+        """The user's data as rows: by the schema where there is one, taken as they are otherwise, and checked.
+
+        A dict may hold "weight" `[N]`, how much each row counts, beside the variables.
+        """
         from .data import Rows, load_data
 
+        if not isinstance(x, Mapping | Rows) and self.schema is None and len(self.observed) == 1:
+            x = {self.observed[0]: x}
+        weight = None
+        if isinstance(x, Mapping) and "weight" in x:
+            weight = torch.as_tensor(x["weight"]).to(torch.get_default_dtype())
+            x = {name: value for name, value in x.items() if name != "weight"}
         if isinstance(x, Rows):
             rows = x
         elif self.schema is not None:
             rows = self.schema.rows(x)
         else:
-            if isinstance(x, Mapping):
-                x = {name: value for name, value in x.items()}
-            elif len(self.observed) == 1:
-                x = {self.observed[0]: x}
             rows = load_data(x, split=(1.0, 0.0, 0.0)).train
+        if weight is not None:
+            if weight.ndim != 1 or bool((weight < 0).any()) or len(weight) <= int(rows.rows.max()):
+                raise ValueError("weight must hold one number, zero or larger, per row")
+            rows = replace(rows, tensors={**rows.tensors, "weight": weight[rows.rows]})
         self.check(rows.tensors)
         return rows
 
@@ -121,14 +134,18 @@ class Model(nn.Module):
             for symbol, variable, factor in readers:
                 if not factor.missing and not latent_there:
                     raise ValueError(
-                        f"{self._holes(name, values)}, and the net of {symbol}({variable} | "
+                        f"{self.holes(values)}, and the net of {symbol}({variable} | "
                         f"{', '.join(factor.given)}) was built without missing=True: it would take "
                         f"the holes for zeros. Build the model with missing=True, or leave out the rows or "
                         f"columns with holes"
                     )
 
-    def _holes(self, name: str, values: Mapping[str, Any]) -> str:
-        seen, field = values[name + MASK], self.schema.fields.get(name) if self.schema is not None else None
+    def holes(self, values: Mapping[str, Any]) -> str:
+        """Where the values have holes, in words: the variables, and the columns of a table."""
+        return "; ".join(self._hole(name, values[name + MASK]) for name in given_masks(values))
+
+    def _hole(self, name: str, seen: Tensor) -> str:
+        field = self.schema.fields.get(name) if self.schema is not None else None
         columns = getattr(field, "columns", None)
         if columns is None or seen.ndim != 2:
             return f"{name!r} has missing entries"
@@ -139,8 +156,10 @@ class Model(nn.Module):
 
     def batch(self, rows: Rows, index: Any, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Values of the rows at `index` in model units, on the model's device and of its floating type."""
-        values, device, dtype = rows.batch(index, generator), self.device, self.dtype
-        return {n: v.to(device, dtype) if v.is_floating_point() else v.to(device) for n, v in values.items()}
+        values, like = rows.batch(index, generator), self._any_tensor()
+        if "row" in self.p.inputs or (self.q is not None and "row" in self.q.inputs):
+            values["row"] = rows.rows[index]
+        return {n: v.to(like if v.is_floating_point() else like.device) for n, v in values.items()}
 
     @torch.no_grad()
     def sample(self, n: int, seed: int = 0, mean: bool = False, **inputs: Any) -> Tensor | dict[str, Tensor]:

@@ -221,7 +221,9 @@ def fold(net: nn.Module, parents: Sequence[Tensor], event_dims: Sequence[int | N
     leads = [
         v.shape[:1] if d is None else v.shape[: v.ndim - d] for v, d in zip(parents, event_dims, strict=True)
     ]
-    lead = torch.broadcast_shapes(*leads)  # type: ignore[no-untyped-call]
+    lead = leads[0]
+    if any(other != lead for other in leads):
+        lead = torch.broadcast_shapes(*leads)  # type: ignore[no-untyped-call]
     if len(lead) == 1:
         return net(*parents)  # type: ignore[no-any-return]
     flat = [

@@ -40,7 +40,8 @@ def draw_noise(request: Request, generator: torch.Generator, dtype: torch.dtype)
         return uniform
     if kind == "gumbel":
         tiny = torch.finfo(dtype).tiny
-        return -torch.log(-torch.log(uniform.clamp(min=tiny)).clamp(min=tiny))
+        exponential = -torch.log(uniform.clamp(min=tiny))
+        return -torch.log(exponential.clamp(min=tiny))
     raise ValueError(f"noise kind {kind!r} is unknown: use 'normal', 'uniform' or 'gumbel'")
 
 

@@ -16,7 +16,16 @@ import latentia as lt
 def fitted(compile: bool) -> lt.Run:
     data = lt.load_data("digits")
     model = lt.models.vae(data=data, latent=4, hidden=(32,), activation="tanh")
-    return lt.fit(model, data, steps=30, valid_every=10, patience=None, compile=compile, beta=lt.linear_warmup(20), progress=False)
+    return lt.fit(
+        model,
+        data,
+        steps=30,
+        valid_every=10,
+        patience=None,
+        compile=compile,
+        beta=lt.linear_warmup(20),
+        progress=False,
+    )
 
 
 def test_the_compiled_step_is_the_eager_step() -> None:
@@ -37,8 +46,13 @@ def test_without_a_compiler_the_run_is_eager_and_says_so_in_one_line(tmp_path: P
         "run = lt.fit(lt.models.vae(data=data, latent=2), data, steps=3, compile=True, progress=False)\n"
         "print(run.executor, '|'.join(run.notes))"
     )
-    environment = os.environ | {"CXX": str(tmp_path / "no-compiler"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    environment = os.environ | {
+        "CXX": str(tmp_path / "no-compiler"),
+        "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
     line = done.stdout.strip()
     assert line.startswith("eager the step runs eagerly, since it could not be compiled")
     assert "\n" not in line
@@ -51,7 +65,9 @@ def test_families_without_given_noise_run_eagerly() -> None:
 
         def distribution(self, *parents: torch.Tensor) -> Distribution:
             loc, raw = self.parts(*parents, count=2)
-            laplace = torch.distributions.Laplace(loc, torch.nn.functional.softplus(raw) + 1e-3, validate_args=False)
+            laplace = torch.distributions.Laplace(
+                loc, torch.nn.functional.softplus(raw) + 1e-3, validate_args=False
+            )
             return torch.distributions.Independent(laplace, 1, validate_args=False)
 
     p = lt.Joint(z=lt.StandardNormal(2), x=lt.Normal(lt.MLP(2, 3), given="z", scale="learnt"))

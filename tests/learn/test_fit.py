@@ -182,7 +182,9 @@ def test_bf16_reaches_nearly_the_same_bound() -> None:
         ({"samples": 0}, "at least 1"),
     ],
 )
-def test_options_that_do_not_fit_are_refused_with_a_sentence(options: dict[str, object], sentence: str) -> None:
+def test_options_that_do_not_fit_are_refused_with_a_sentence(
+    options: dict[str, object], sentence: str
+) -> None:
     with pytest.raises(ValueError, match=sentence):
         quick(small(), **options)
 

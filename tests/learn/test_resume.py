@@ -57,7 +57,10 @@ def test_a_run_killed_again_and_again_ends_bit_equal_to_the_unbroken_one(tmp_pat
     assert kills >= 3
     for name in ("model/model.safetensors", "checkpoints/best.safetensors"):
         assert (unbroken / name).read_bytes() == (broken / name).read_bytes(), name
-    told = [[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (unbroken, broken)]
+    told = [
+        [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        for run in (unbroken, broken)
+    ]
     key = [[(r["split"], r["step"]) for r in records] for records in told]
     assert key[0] == key[1]
     valid = [[r["bound"] for r in records if r["split"] == "valid"] for records in told]

@@ -51,7 +51,8 @@ Each command explains itself: latentia fit --help."""
 
 EXITS = """\
 Exit codes: 0 fine; 1 internal error or disk full; 2 usage; 3 bad data; 4 bad or untrusted model file; \
-5 diverged; 130, 143 interrupted, with the state saved. LATENTIA_DEBUG=1 shows where an error arose."""
+5 diverged; 130, 143 interrupted, with the state saved. LATENTIA_DEBUG=1 shows where an error arose.
+"""
 
 app = App(
     name="latentia",
@@ -96,7 +97,8 @@ def judged(error: BaseException) -> tuple[int, str]:
     """The exit code and the sentence of an error."""
     text = " ".join(str(error).split())
     if isinstance(error, CycloptsError):
-        return 2, f"{text} See latentia --help."
+        command = " ".join(["latentia", *(error.command_chain or ())])
+        return 2, f"{text} See {command} --help."
     if isinstance(error, LatentiaError):
         return error.exit_code, text
     if isinstance(error, KeyboardInterrupt):

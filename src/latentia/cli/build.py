@@ -12,25 +12,29 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from .. import models, objectives
+from .. import __version__, models, objectives
 from ..data import Data, load_data
-from ..data._hint import did_you_mean, shortened
+from ..data._hint import did_you_mean
 from ..data.named import NAMES
 from ..errors import UsageError
 from ..factors import Diagonal, Full, LowRank
+from ..learn import fit
 from ..model import Model
 from ..schedules import linear_warmup
-from .settings import Settings
+from .settings import VERSION, Settings
 
 if TYPE_CHECKING:
     from ..factors.normal import Covariance
 
+OWN_TO_MODELS = ("data", "event", "seed")
+OWN_TO_OBJECTIVES = ("p", "q", "values", "noise")
 READ = ("key", "types", "label", "split", "binarise", "standardise")
 
 
 def located(source: str) -> str:
-    """A named set as it is, a path made absolute, so that a run finds its data from any folder."""
-    return source if source in NAMES else str(Path(source).expanduser().absolute())
+    """A path made absolute, so that a run finds its data from any folder; a name, or what is not there, as it is."""
+    path = Path(source).expanduser()
+    return str(path.absolute()) if source not in NAMES and path.exists() else source
 
 
 def data_from(settings: Settings, seed: int) -> Data:
@@ -48,7 +52,8 @@ def model_function(name: str) -> Callable[..., Any]:
     if ":" in name:
         return own_function(name, "--model")
     if name not in models.__all__:
-        raise UsageError(f"there is no model {name!r}{did_you_mean(name, models.__all__)}: `latentia models` lists them")
+        hint = did_you_mean(name, models.__all__) or ": `latentia models` lists them"
+        raise UsageError(f"there is no model {name!r}{hint}")
     function: Callable[..., Any] = getattr(models, name)
     return function
 
@@ -60,7 +65,8 @@ def objective_function(name: str) -> Callable[..., Any]:
         return found() if inspect.isclass(found) and issubclass(found, nn.Module) else found
     known = [word for word in objectives.__all__ if inspect.isfunction(getattr(objectives, word))]
     if name not in known:
-        raise UsageError(f"there is no objective {name!r}{did_you_mean(name, known)}: there are {', '.join(known)}, and module:function")
+        hint = did_you_mean(name, known) or f": there are {', '.join(known)}, and module:function"
+        raise UsageError(f"there is no objective {name!r}{hint}")
     function: Callable[..., Any] = getattr(objectives, name)
     return function
 
@@ -88,8 +94,8 @@ def own_function(spec: str, flag: str) -> Callable[..., Any]:
     return own
 
 
-def build_model(settings: Settings, data: Data, seed: int) -> tuple[Model, dict[str, Any]]:
-    """The model, and its section with every option as resolved.
+def build_model(settings: Settings, data: Data, seed: int) -> Model:
+    """The model that the settings ask for, built on the data.
 
     Of a function's parameters, `data` (or `event`) and `seed` are passed where it has them. Raises UsageError for an option
     that it does not take.
@@ -98,9 +104,7 @@ def build_model(settings: Settings, data: Data, seed: int) -> tuple[Model, dict[
     name = given.pop("name", "vae")
     function = model_function(name)
     parameters = inspect.signature(function).parameters
-    check_keywords(f"model {name}", parameters, given, own=("data", "event", "seed"))
-    if "likelihood" in parameters and given.get("likelihood") is None:
-        given["likelihood"] = default_likelihood(data)
+    check_keywords(f"model {name}", parameters, given, own=OWN_TO_MODELS)
     shared: dict[str, Any] = {"data": data, "seed": seed}
     if "data" not in parameters:
         shared["event"] = data.event_shape
@@ -108,13 +112,15 @@ def build_model(settings: Settings, data: Data, seed: int) -> tuple[Model, dict[
     made = function(**arguments, **{key: argument(key, value) for key, value in given.items()})
     if not isinstance(made, Model):
         raise UsageError(f"{name} returned {type(made).__name__}; a model function returns a latentia.Model")
-    return made, {"name": name, **defaults(parameters, without=(*shared, "event", "missing")), **given}
+    return made
 
 
 def argument(name: str, value: Any) -> Any:
-    """A setting as the model functions take it."""
+    """A setting as the model functions take it; "columns", the kinds of the columns, is what the data say."""
     if name == "covariance" and isinstance(value, str):
         return covariance(value)
+    if name == "likelihood" and value == "columns":
+        return None
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -128,37 +134,46 @@ def covariance(text: str) -> Covariance:
     return Diagonal() if kind == "diagonal" else Full()
 
 
-def default_likelihood(data: Data) -> str:
-    """The likelihood that suits the data. Raises UsageError for a table of several kinds, which these models have none for."""
-    found = data.schema.likelihood
-    if found == "columns":
-        columns = getattr(data.schema.fields[data.schema.main], "columns", ())
-        others = [column for column in columns if column.kind != "number"]
-        kinds = shortened([f"{column.name} ({column.kind})" for column in others], 5)
-        remedy = ",".join(f"{c.name}={'ignored' if c.kind == 'category' else 'number'}" for c in others[:5])
-        raise UsageError(
-            f"the columns are of several kinds, and the models here have one likelihood for all of them; no numbers are "
-            f"{kinds or 'these codes'}. Say {'--types ' + remedy if remedy else 'which columns to leave out'}, or --likelihood "
-            f"normal to take codes for numbers"
-        )
-    return found
-
-
-def objective_from(settings: Settings) -> tuple[Callable[..., Any], dict[str, Any], dict[str, Any]]:
-    """The objective, the keywords that `fit` hands it, and its section as resolved."""
+def objective_from(settings: Settings) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The objective and the keywords that `fit` hands it. Raises UsageError for an option that it does not take."""
     given = dict(settings["objective"])
     name = given.pop("name", "elbo")
     function = objective_function(name)
-    call = function.forward if isinstance(function, nn.Module) else function
-    parameters = inspect.signature(call).parameters
-    if "warmup" in given and "beta" not in parameters:
-        raise UsageError(f"objective {name} has no beta to warm up")
-    keywords = {key: value for key, value in given.items() if key != "warmup" or "warmup" in parameters}
-    check_keywords(f"objective {name}", parameters, keywords, own=("p", "q", "values", "noise"))
-    resolved = {"name": name, **defaults(parameters, without=("p", "q", "values", "noise")), **given}
+    parameters = signature_of(function)
     if "warmup" in given and "warmup" not in parameters:
-        keywords["beta"] = linear_warmup(given["warmup"], end=resolved.get("beta", 1.0))
-    return function, keywords, resolved
+        if "beta" not in parameters:
+            raise UsageError(f"objective {name} has no beta to warm up")
+        end = given.get("beta", parameters["beta"].default)
+        given["beta"] = linear_warmup(given.pop("warmup"), end=end)
+    check_keywords(f"objective {name}", parameters, given, own=OWN_TO_OBJECTIVES)
+    return function, given
+
+
+def signature_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a function, or of an nn.Module's forward."""
+    return inspect.signature(function.forward if isinstance(function, nn.Module) else function).parameters
+
+
+def resolved(settings: Settings, data: Data) -> dict[str, Any]:
+    """Every option as it stands, for config.toml: what was given over the defaults of the functions that take it."""
+    name, objective = settings["model"].get("name", "vae"), settings["objective"].get("name", "elbo")
+    parameters = inspect.signature(model_function(name)).parameters
+    model = {"name": name, **defaults(parameters, without=(*OWN_TO_MODELS, "missing"))}
+    if "likelihood" in parameters and ":" not in name:
+        model["likelihood"] = data.schema.likelihood
+    options = defaults(inspect.signature(fit).parameters, without=("resume", "overwrite", "warm_start", "progress"))
+    length = {} if "epochs" in settings["fit"] else {"steps": 10_000}
+    return {
+        VERSION: __version__,
+        "data": {**defaults(inspect.signature(load_data).parameters, without=("seed",)), **settings["data"]},
+        "model": model | settings["model"],
+        "objective": {
+            "name": objective,
+            **defaults(signature_of(objective_function(objective)), without=OWN_TO_OBJECTIVES),
+            **settings["objective"],
+        },
+        "fit": {**options, **length, "batch": min(128, len(data.train)), **settings["fit"]},
+    }
 
 
 def check_keywords(

@@ -109,13 +109,15 @@ def bounds(estimates: list[Estimate], opened: Opened) -> Table:
 
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     table.add_column(f"nats per {example(opened)}")
-    headings = ["mean", "± rows", "± Monte Carlo", "draws"] + (["bits/dim"] if opened.is_image else [])
-    for heading in headings:
+    evidence = all(estimate.direction != "none" for estimate in estimates)
+    headings = ["mean", "± rows"] + (["± Monte Carlo", "draws"] if evidence else [])
+    for heading in headings + (["bits/dim"] if evidence and opened.is_image else []):
         table.add_column(heading, justify="right")
     for estimate in estimates:
-        name = "reconstruction" if estimate.direction == "none" else estimate.name
-        bits = [f"{estimate.bits_per_dimension:.3f}"] if opened.is_image and estimate.direction != "none" else []
-        table.add_row(name, f"{estimate.mean:.3f}", error(estimate.se), error(estimate.mc_error), f"{estimate.samples:,}", *bits)
+        cells = [f"{estimate.mean:.3f}", error(estimate.se)]
+        cells += [error(estimate.mc_error), f"{estimate.samples:,}"] if evidence else []
+        cells += [f"{estimate.bits_per_dimension:.3f}"] if evidence and opened.is_image else []
+        table.add_row(estimate.name if evidence else "log p(x | z(x))", *cells)
         for term, value in terms_of(estimate).items():
             sign = "-" if term.startswith("kl") else "+"
             table.add_row(f"  {sign} {term}", f"{value:.3f}", style="dim")
@@ -175,16 +177,14 @@ def units(numbers: dict[str, Any]) -> list[Any]:
     entries.sort(key=lambda entry: -(entry[1] if entry[1] is not None else entry[2] or 0.0))
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     table.add_column("latent")
-    table.add_column("KL, nats", justify="right")
-    table.add_column("Var E[u | x]", justify="right")
-    table.add_column("")
+    for heading in (["KL, nats"] if kls else []) + (["Var E[u | x]"] if activities else []) + [""]:
+        table.add_column(heading, justify="right" if heading else "left")
     largest = max((kl for _, kl, _ in entries if kl is not None), default=0.0)
     for name, kl, variance in entries[:SHOWN]:
         bar = "█" * round(24 * kl / largest) if kl is not None and largest > 0 else ""
         idle = variance is not None and variance <= ACTIVE
-        table.add_row(
-            name, "" if kl is None else f"{kl:.3f}", "" if variance is None else f"{variance:.3f}", bar or ("idle" if idle else "")
-        )
+        cells = ["" if value is None else f"{value:.3f}" for value, there in ((kl, kls), (variance, activities)) if there]
+        table.add_row(name, *cells, bar or ("idle" if idle else ""))
     lines.append(table)
     if len(entries) > SHOWN:
         rest = [kl for _, kl, _ in entries[SHOWN:] if kl is not None]

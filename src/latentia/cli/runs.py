@@ -92,7 +92,7 @@ def open_run(folder: Path, options: RunOptions, data: str | None = None) -> Open
         settings = merged(settings, {"model": {"name": options.model}})
         if data is not None and "source" not in settings["data"]:
             settings["data"]["source"] = located(data)
-        built, _ = build_model(settings, data_from(settings, int(settings["fit"].get("seed", 0))), 0)
+        built = build_model(settings, data_from(settings, int(settings["fit"].get("seed", 0))), 0)
         model = load_model(model_folder, into=built)
     if options.device is not None:
         if options.device.startswith("cuda") and not torch.cuda.is_available():

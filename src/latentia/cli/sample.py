@@ -40,12 +40,18 @@ def run(
 
     z is drawn from p(z), then x from p(x | z), in the data's own columns, order and units.
     """
+    from ..errors import UsageError
     from .output import ending, say
     from .runs import open_run
     from .values import deliver, model_values
 
     kind = ".csv" if out is None else ending(out, (".png", ".npz", ".csv"))
     model = open_run(folder, run_options).model
+    if model.p.inputs:
+        raise UsageError(
+            f"{model.p.equation()} says nothing of {', '.join(model.p.inputs)}, so there is nothing to draw from: such a model "
+            f"reconstructs and embeds"
+        )
     mean = kind == ".png" if mean is None else mean
     values = model_values(model).sample(number, seed=seed, mean=mean)
     deliver(out, kind, model, {"sample": values})

@@ -19,7 +19,9 @@ from ..noise import BoundNoise
 from ..numerics import inverse_softplus, softplus
 from .gaussian import DiagonalNormal, FullNormal, LowRankNormal
 
-LEARNT_RATE = 10.0  # a learnt scale's raw parameter counts tenfold, so that Adam moves it ten times as fast as a weight
+LEARNT_RATE = (
+    10.0  # a learnt scale's raw parameter counts tenfold, so that Adam moves it ten times as fast as a weight
+)
 LINKS: dict[str, Callable[[Tensor], Tensor]] = {"softplus": softplus, "exp": torch.exp}
 
 
@@ -133,7 +135,7 @@ class Normal(Factor):
                 return Independent(DiagonalNormal(loc, self.scale_of(raw)), size, validate_args=False)
             (loc,) = self.parts(*parents)
             learnt = self.raw_scale
-            scale = self.get_buffer("fixed_scale") if learnt is None else self.scale_of(learnt)
+            scale = self.get_buffer("fixed_scale") if learnt is None else self.scale_of(LEARNT_RATE * learnt)
             return Independent(DiagonalNormal(loc, scale), size, validate_args=False)
         out, entries = self.output(*parents), self.event[0]
         loc, raw = out[..., :entries], out[..., entries:]

@@ -47,7 +47,9 @@ class Plan:
     patience: int | None
 
 
-def ascend(engine: Engine, train: Rows, valid: Rows | None, plan: Plan, progress: Progress) -> Iterator[list[Record]]:
+def ascend(
+    engine: Engine, train: Rows, valid: Rows | None, plan: Plan, progress: Progress
+) -> Iterator[list[Record]]:
     """Train from `progress.step` to the plan's end, yielding after every step the records it has to tell, mostly none.
 
     A record is a line of metrics.jsonl. At each yield the state is consistent, so the caller may save it or stop. Early stopping
@@ -77,7 +79,11 @@ def ascend(engine: Engine, train: Rows, valid: Rows | None, plan: Plan, progress
                 at
                 | {"seconds": progress.seconds, "split": "train"}
                 | _bound_and_terms(engine.named(report))
-                | {"examples_per_second": speed, "skipped": progress.skipped, "lr": engine.rate(progress.step - 1)}
+                | {
+                    "examples_per_second": speed,
+                    "skipped": progress.skipped,
+                    "lr": engine.rate(progress.step - 1),
+                }
             )
             told, interval_start = [], now
         if valid is not None and (progress.step % plan.valid_every == 0 or last):
@@ -117,7 +123,9 @@ def _count_skips(engine: Engine, progress: Progress, counted: int, bad: int, las
     progress.skipped_in_a_row = progress.skipped_in_a_row + counted if bad == counted else 0
     if progress.skipped_in_a_row >= HOPELESS or (last and progress.skipped == progress.step):
         culprits = engine.culprits()
-        where = f"; not finite: {', '.join(culprits[:3])}" if culprits else "; the parameters are still finite"
+        where = (
+            f"; not finite: {', '.join(culprits[:3])}" if culprits else "; the parameters are still finite"
+        )
         raise DivergedError(
             f"the gradients of the last {progress.skipped_in_a_row:,} steps up to step {progress.step:,} were not finite, and the "
             f"steps were skipped{where}. Use a smaller learning rate, clip the gradients, or look for extreme values in the data"

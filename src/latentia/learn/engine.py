@@ -110,7 +110,10 @@ class Engine:
 
     def numbers(self, step: int) -> dict[str, Tensor]:
         """The objective's changing keywords at a step."""
-        return {name: torch.tensor(f(step), device=self.device, dtype=self.dtype) for name, f in self.changing.items()}
+        return {
+            name: torch.tensor(f(step), device=self.device, dtype=self.dtype)
+            for name, f in self.changing.items()
+        }
 
     def probe(self, values: Mapping[str, Tensor]) -> bool:
         """Run the objective once without learning: find its terms, direction and noise. Returns whether it can be compiled."""
@@ -145,7 +148,9 @@ class Engine:
         return None
 
     def _given_noise(self) -> dict[str, Tensor]:
-        return {key: draw_noise(request, self.generator, self.dtype) for key, request in self.requests.items()}
+        return {
+            key: draw_noise(request, self.generator, self.dtype) for key, request in self.requests.items()
+        }
 
     def advance(self, rows: Rows, index: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """One step of gradient ascent on the rows at `index`. Returns the report `[1 + T]` and whether the step was skipped.
@@ -258,7 +263,9 @@ def build_engine(
         make, extra = OPTIMISERS[optimizer]
         made = make(parameters, lr=lr, **extra)
     else:
-        raise UsageError(f"optimizer {optimizer!r} is unknown: use {', '.join(OPTIMISERS)}, or a function of the parameters")
+        raise UsageError(
+            f"optimizer {optimizer!r} is unknown: use {', '.join(OPTIMISERS)}, or a function of the parameters"
+        )
     return Engine(step, made, lr, schedule, changing, clip, alternate, seed)
 
 
@@ -271,7 +278,9 @@ def batches(count: int, batch: int, seed: int, start: int, device: torch.device)
     step = start
     while True:
         epoch = step // per_epoch
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(mixed_seed(seed, "order", epoch))).to(device)
+        order = torch.randperm(
+            count, generator=torch.Generator().manual_seed(mixed_seed(seed, "order", epoch))
+        ).to(device)
         for place in range(step % per_epoch, per_epoch):
             yield order[place * batch : (place + 1) * batch]
             step += 1

@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from .. import archive
-from ..data import Data, Rows, load_data
+from ..data import Data, Rows
 from ..errors import Interrupted, UsageError
+from ..factor import CannotMarginaliseError
 from ..model import Model
 from ..objectives.elbo import elbo
 from ..schedules import Schedule, learning_rate
@@ -91,7 +92,9 @@ def fit(
     objective, method = _chosen(model, objective, method)
     keywords = _checked(objective, keywords)
     if model.fitted and not (resume or warm_start):
-        raise UsageError("this model is already fitted: pass warm_start=True to train it further, or build a new one")
+        raise UsageError(
+            "this model is already fitted: pass warm_start=True to train it further, or build a new one"
+        )
     if resume and out is None:
         raise UsageError("resume needs the run folder: pass out=")
     if precision not in ("fp32", "bf16"):
@@ -170,7 +173,11 @@ def _train(
                 checkpoint.save_checkpoint(checkpoints, engine, state, settings)
             tell(state.step, records)
             if arrived.signal is not None and not state.stopped:
-                saved = "the state is saved: go on with resume" if checkpoints is not None else "there is no run folder to resume"
+                saved = (
+                    "the state is saved: go on with resume"
+                    if checkpoints is not None
+                    else "there is no run folder to resume"
+                )
                 raise Interrupted(f"interrupted after step {state.step:,}; {saved}", arrived.signal)
     if best is not None:
         engine.step_module.load_state_dict(best)
@@ -184,7 +191,9 @@ def _chosen(model: Model, objective: Objective | None, method: str | None) -> tu
     if method not in METHODS:
         raise UsageError(f"method {method!r} is unknown: use {' or '.join(METHODS)}")
     if method == "likelihood" and model.q is not None:
-        raise UsageError(f"method 'likelihood' needs a model without latent variables; {', '.join(model.latent)} is latent here")
+        raise UsageError(
+            f"method 'likelihood' needs a model without latent variables; {', '.join(model.latent)} is latent here"
+        )
     return elbo if objective is None else objective, method
 
 
@@ -200,7 +209,9 @@ def _checked(objective: Objective, keywords: Mapping[str, Any]) -> dict[str, Any
             options = [*own, *(p for p in inspect.signature(fit).parameters if p != "keywords")]
             close = difflib.get_close_matches(name, options, 1)
             hint = f"; did you mean {close[0]!r}?" if close else f"; it takes {', '.join(own) or 'none'}"
-            raise UsageError(f"{getattr(objective, '__name__', 'the objective')} has no option {name!r}{hint}")
+            raise UsageError(
+                f"{getattr(objective, '__name__', 'the objective')} has no option {name!r}{hint}"
+            )
     return dict(keywords)
 
 
@@ -213,13 +224,12 @@ def _device(device: str | torch.device) -> torch.device:
 
 def _rows(model: Model, data: Any) -> tuple[Rows, Rows | None]:
     """Training and validation rows on the model's device, checked against the graphs; the schema is attached to the model."""
-    if isinstance(data, Rows):
-        train, valid, schema = data, None, data.schema
+    valid: Rows | None = None
+    if isinstance(data, Data):
+        train, valid = data.train, data.valid if len(data.valid) else None
     else:
-        if not isinstance(data, Data):
-            named = data if isinstance(data, Mapping) else {model.observed[0]: data}
-            data = load_data(named, split=(1.0, 0.0, 0.0))
-        train, valid, schema = data.train, data.valid if len(data.valid) else None, data.schema
+        train = model.rows(data)
+    schema = train.schema
     if len(train) == 0:
         raise UsageError("there are no training rows")
     if model.schema is None:
@@ -246,16 +256,26 @@ def _plan(
 ) -> Plan:
     if steps is not None and epochs is not None:
         raise UsageError("say steps or epochs, not both")
-    for name, number in {"steps": steps, "epochs": epochs, "batch": batch, "valid_every": valid_every, "patience": patience}.items():
+    for name, number in {
+        "steps": steps,
+        "epochs": epochs,
+        "batch": batch,
+        "valid_every": valid_every,
+        "patience": patience,
+    }.items():
         if number is not None and number < 1:
             raise UsageError(f"{name} must be at least 1, got {number}")
     if batch is not None and batch > count:
-        raise UsageError(f"a batch of {batch:,} is larger than the {count:,} training rows: use batch={count} or less")
+        raise UsageError(
+            f"a batch of {batch:,} is larger than the {count:,} training rows: use batch={count} or less"
+        )
     batch = min(128, count) if batch is None else batch
     per_epoch = count // batch
     steps = epochs * per_epoch if epochs is not None else 10_000 if steps is None else steps
     valid_every = min(steps, max(100, per_epoch)) if valid_every is None else valid_every
-    return Plan(steps, batch, valid_every, min(100, valid_every) if report_every is None else report_every, patience)
+    return Plan(
+        steps, batch, valid_every, min(100, valid_every) if report_every is None else report_every, patience
+    )
 
 
 def _follows(objective: str, valid: Rows | None, patience: int | None) -> str:
@@ -270,9 +290,14 @@ def _choose_executor(engine: Engine, train: Rows, plan: Plan, choice: bool | str
     if choice not in (True, False, "auto"):
         raise UsageError(f"compile must be True, False or 'auto', got {choice!r}")
     values = engine.model.batch(train, torch.arange(plan.batch, device=engine.model.device))
-    replayable = engine.probe(values)
+    try:
+        replayable = engine.probe(values)
+    except CannotMarginaliseError as error:
+        raise UsageError(f"{error}; {engine.model.holes(train.tensors)}") from None
     modules = list(engine.model.modules())
-    convolutions = any(isinstance(m, nn.modules.conv._ConvNd) for m in modules) and engine.model.device.type == "cpu"
+    convolutions = (
+        any(isinstance(m, nn.modules.conv._ConvNd) for m in modules) and engine.model.device.type == "cpu"
+    )
     if choice is False or (choice == "auto" and (plan.steps < LONG or convolutions or not replayable)):
         return
     if not replayable:

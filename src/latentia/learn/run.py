@@ -37,6 +37,10 @@ class Run:
     notes: list[str] = field(default_factory=list)
 
     def __repr__(self) -> str:
-        best = "" if self.best_value is None else f", best {self.best_value:.3f} nats at step {self.best_step:,} ({self.follows})"
+        best = (
+            ""
+            if self.best_value is None
+            else f", best {self.best_value:.3f} nats at step {self.best_step:,} ({self.follows})"
+        )
         skipped = f", {self.skipped:,} steps skipped" if self.skipped else ""
         return f"{self.method} of {self.objective}: {self.steps:,} steps in {self.seconds:.1f} s, {self.executor}{best}{skipped}"

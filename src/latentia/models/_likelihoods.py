@@ -72,7 +72,7 @@ def suited(
 
 
 def data_likelihood(data: Data) -> Likelihood:
-    """"bernoulli" for binary data, "normal" for grey pixels and numbers, the kinds of the columns for a mixed table."""
+    """ "bernoulli" for binary data, "normal" for grey pixels and numbers, the kinds of the columns for a mixed table."""
     from ..data import Table
 
     field = data.schema.fields[data.schema.main]

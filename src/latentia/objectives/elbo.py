@@ -109,8 +109,9 @@ def require_pathwise(q: Joint, done: Completion) -> None:
     if not torch.is_grad_enabled():
         return
     for name in done.log_q:
-        trained = any(parameter.requires_grad for parameter in q[name].parameters())
-        if trained and not done.values[name].requires_grad:
+        if done.values[name].requires_grad:
+            continue
+        if any(parameter.requires_grad for parameter in q[name].parameters()):
             raise ValueError(
                 f"q draws {name!r} from {type(q[name]).__name__}, which cannot be reparameterised, so this "
                 f"objective would train it with a biased gradient: enumerate {name!r}, use an objective for "

@@ -14,20 +14,11 @@ if TYPE_CHECKING:
 INK, GREY, PALE = "#222222", "#767676", "#d9d9d9"
 BLUE, VERMILLION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"  # Okabe & Ito (2008)
 HOLE = (0.90, 0.62, 0.0)  # a pixel that is missing: orange, which no grey is
-CLASSES = (  # Tol (2021), the muted scheme, and black
-    "#332288",
-    "#88ccee",
-    "#44aa99",
-    "#117733",
-    "#999933",
-    "#ddcc77",
-    "#cc6677",
-    "#882255",
-    "#aa4499",
-    "#222222",
-)
+MUTED = "#cc6677 #332288 #ddcc77 #117733 #88ccee #882255 #44aa99 #999933 #aa4499 #222222"  # Tol (2021), and black
+CLASSES = tuple(MUTED.split())
 SMALL, NORMAL, LARGE = 8.0, 9.0, 11.0
 MATHS = "cm"
+HEADING, PAD = 0.3, 0.07  # inches above panels, and around axes
 GREEK = (
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega"
 ).split()
@@ -37,9 +28,11 @@ def new_axes(width: float, height: float) -> Axes:
     """Axes in a new figure, in inches. Raises ImportError where matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError as missing:
         raise ImportError('pictures need matplotlib: pip install "latentia[plot]"') from missing
-    return Figure(figsize=(width, height), layout="constrained").add_subplot()
+    layout = ConstrainedLayoutEngine(w_pad=PAD, h_pad=PAD)
+    return Figure(figsize=(width, height), layout=layout).add_subplot()
 
 
 def figure_of(ax: Axes) -> Figure:
@@ -50,8 +43,8 @@ def figure_of(ax: Axes) -> Figure:
     return figure
 
 
-def panels(ax: Axes, count: int, columns: int) -> list[Axes]:
-    """`count` axes in a grid of so many columns, in the place of `ax`, which becomes an empty frame.
+def panels(ax: Axes, count: int, columns: int, heading: str = "") -> list[Axes]:
+    """`count` axes in a grid of so many columns, below a heading, in the place of `ax`, which becomes invisible.
 
     Raises ValueError for axes that were not made by `subplots` or `add_subplot`.
     """
@@ -59,9 +52,12 @@ def panels(ax: Axes, count: int, columns: int) -> list[Axes]:
     if place is None:
         raise ValueError("this picture divides its axes into panels: pass axes made by subplots")
     ax.set_axis_off()
-    rows = -(-count // columns)
+    rows, figure = -(-count // columns), figure_of(ax)
     grid = place.subgridspec(rows, columns)
-    figure = figure_of(ax)
+    if heading:
+        ax.text(0, 1, heading, transform=ax.transAxes, va="top", fontsize=LARGE, color=INK, math_fontfamily=MATHS)
+        height = place.get_position(figure).height * figure.get_figheight()
+        grid = place.subgridspec(2, 1, height_ratios=(HEADING, height - HEADING))[1].subgridspec(rows, columns)
     return [figure.add_subplot(grid[i // columns, i % columns]) for i in range(count)]
 
 
@@ -70,10 +66,12 @@ def title(ax: Axes, text: str, size: float = LARGE) -> None:
     ax.set_title(text, loc="left", fontsize=size, color=INK, math_fontfamily=MATHS)
 
 
-def style(ax: Axes, x: str = "", y: str = "", maths: bool = True) -> None:
+def style(ax: Axes, x: str | None = None, y: str | None = None, maths: bool = True) -> None:
     """Labels and thin axes on two sides. maths: whether $...$ in the labels is mathematics."""
     for label, write in ((x, ax.set_xlabel), (y, ax.set_ylabel)):
-        size = NORMAL + 3 if label.startswith("$") and maths else NORMAL
+        if label is None:
+            continue
+        size = NORMAL + 3 if maths and label.startswith("$") and label.endswith("$") else NORMAL
         write(label, fontsize=size, color=INK, parse_math=maths, math_fontfamily=MATHS)
     ax.tick_params(labelsize=SMALL, colors=GREY, length=3)
     for side in ("top", "right"):
@@ -98,7 +96,7 @@ def legend(ax: Axes, outside: bool = False, maths: bool = False, heading: str | 
 def write_caption(ax: Axes, text: str) -> None:
     """A caption below the figure, as wide as it is."""
     figure = figure_of(ax)
-    width = round(figure.get_figwidth() * 16)
+    width = round(figure.get_figwidth() * 16.5)
     lines = textwrap.fill(text, width)
     figure.supxlabel(
         lines,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from . import _canvas as canvas
 from ._display import Display
-from ._layout import Edge, Point, layered, obstructed
+from ._layout import Edge, layered, obstructed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +21,7 @@ KINDS = ("latent", "observed", "input", "deterministic")
 APART = (1.75, 1.5)  # inches between neighbours, across and down
 RADIUS, HALF_DIAMOND = 0.34, 0.30
 SHADE = "#d4d4d4"
+LINE = 64
 
 
 class GraphDisplay(Display):
@@ -29,7 +31,7 @@ class GraphDisplay(Display):
               (a small diamond)
     p_edges   (parent, child) of the generative model
     q_edges   (parent, child) of the inference model
-    equations   what the two are, in mathematical notation
+    equations   what the two are, in mathematical notation; their lines are about `LINE` letters long at most
 
     Raises ValueError for an unknown kind, and for an edge between nodes that are not there.
     """
@@ -74,7 +76,8 @@ class GraphDisplay(Display):
     @property
     def size(self) -> tuple[float, float]:
         left, right, bottom, top = self._extent()
-        return max(3.6, right - left + 0.2, 0.075 * max(map(len, self.equations))), top - bottom + 0.9
+        lines = [_letters(line) for equation in self.equations for line in equation.split("\n")]
+        return max(3.6, right - left + 0.2, 0.8 + 0.085 * max(lines)), top - bottom + 0.4 + 0.25 * len(lines)
 
     @property
     def caption(self) -> str:
@@ -99,6 +102,7 @@ class GraphDisplay(Display):
             self._draw_arrow(ax, patches, edge, bend, dashed=False)
         for edge in self.q_edges:
             bend = 0.3 if obstructed(edge, self.place) else 0.16
+            bend = -bend if edge in self.p_edges else bend
             self._draw_arrow(ax, patches, edge, bend, dashed=True)
         self._draw_legend(ax)
 
@@ -108,8 +112,13 @@ class GraphDisplay(Display):
             return HALF_DIAMOND
         return RADIUS if len(name) <= 3 else max(RADIUS, 0.14 + 0.052 * len(name))
 
+    def _room(self, name: str) -> float:
+        """Half the width of a node with its label, which stands beside a diamond."""
+        label = 0.1 * len(name) if self.nodes[name] == "deterministic" and len(name) > 3 else 0.0
+        return self._half_width(name) + label
+
     def _extent(self) -> tuple[float, float, float, float]:
-        reach = [(x, y, max(self._half_width(name), 0.45)) for name, (x, y) in self.place.items()]
+        reach = [(x, y, max(self._room(name), 0.45)) for name, (x, y) in self.place.items()]
         return (
             min(x - half for x, _, half in reach) - 0.5,
             max(x + half for x, _, half in reach) + 0.5,
@@ -151,13 +160,14 @@ class GraphDisplay(Display):
         else:
             patch = Ellipse((x, y), 2 * half, 2 * RADIUS, **look)
         ax.add_patch(patch)
+        beside = kind == "deterministic" and len(name) > 3
         ax.text(
-            x,
+            x + half + 0.06 if beside else x,
             y,
             f"${canvas.maths_name(name)}$",
             fontsize=15 if len(name) <= 3 else 11,
             color=canvas.INK,
-            ha="center",
+            ha="left" if beside else "center",
             va="center_baseline" if len(name) > 1 else "center",
             zorder=4,
             math_fontfamily=canvas.MATHS,
@@ -224,7 +234,7 @@ def _edges(joint: Joint) -> list[Edge]:
 
 
 def maths_equation(joint: Joint, symbol: str) -> str:
-    """The product as `Joint.equation` writes it, in mathematical notation, with dollars."""
+    """The product as `Joint.equation` writes it, in mathematical notation, with dollars, in lines."""
     given = _given(joint.inputs)
     head = rf"{symbol}\,({_listed(reversed(joint.variables))}{given})"
     parts = []
@@ -234,8 +244,19 @@ def maths_equation(joint: Joint, symbol: str) -> str:
             parts.append(rf"{symbol}\,({canvas.maths_name(name)}{_given(factor.given)})")
         else:
             parts.append(rf"[{canvas.maths_name(name)} = f({_listed(factor.given)})]")
-    body = r"\;".join(parts)
-    return f"${head}$" if body == head else f"${head} = {body}$"
+    if parts == [head]:
+        return f"${head}$"
+    lines = [f"{head} ="]
+    for part in parts:
+        if _letters(lines[-1]) + _letters(part) > LINE:
+            lines.append("")
+        lines[-1] += rf"\;{part}"
+    return "\n".join(f"${line}$" for line in lines)
+
+
+def _letters(maths: str) -> int:
+    """About how many letters wide a formula is."""
+    return len(re.sub(r"\\(mathrm|[,;])|[{}$\\_ ]", "", maths.replace(r"\_", "-")))
 
 
 def _listed(names: Sequence[str] | reversed[str]) -> str:
@@ -244,6 +265,3 @@ def _listed(names: Sequence[str] | reversed[str]) -> str:
 
 def _given(names: Sequence[str]) -> str:
     return rf"\mid {_listed(names)}" if names else ""
-
-
-__all__ = ["GraphDisplay", "Point", "maths_equation"]

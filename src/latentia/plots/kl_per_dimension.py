@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ..model import Model
 
+FEWEST = 6  # places for bars, however few there are
 MOST = 60  # bars that carry a name
 
 
@@ -84,7 +85,7 @@ class KLDisplay(Display):
 
     @property
     def size(self) -> tuple[float, float]:
-        return float(np.clip(2.0 + 0.32 * len(self.kl), 6.5, 14.0)), 4.6
+        return float(np.clip(2.0 + 0.32 * len(self.kl), 5.2, 14.0)), 4.6
 
     @property
     def caption(self) -> str:
@@ -120,7 +121,7 @@ class KLDisplay(Display):
         canvas.style(above, "", "KL, nats per example")
         canvas.style(below, "latent unit, by KL", "variance of the mean")
         for part in (above, below):
-            part.set_xlim(-0.7, len(order) - 0.3)
+            part.set_xlim(-0.7, max(len(order), FEWEST) - 0.3)
             part.set_xticks(place, [self.names[i] for i in order])
             for text in part.get_xticklabels():
                 text.set(math_fontfamily=canvas.MATHS, fontsize=canvas.LARGE, color=canvas.INK)

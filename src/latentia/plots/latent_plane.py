@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ..model import Model
 
+HEADING = "Latent plane, decoded (means)"
 MOST = 6  # columns of a table that are shown
 
 
@@ -116,15 +117,16 @@ class LatentPlaneDisplay(Display):
             return 6.0, 5.6 * rows * height / (columns * width) + 0.7
         shown = min(MOST, self.decoded.shape[2])
         columns = min(3, shown)
-        return 3.1 * columns + 0.4, 2.7 * -(-shown // columns) + 0.4
+        return 3.1 * columns + 0.4, 2.7 * -(-shown // columns) + 0.7
 
     @property
     def caption(self) -> str:
         rest = ""
         if self.others:
-            rest = f" The other {self.others} latent dimensions stand at their prior median; these two are the most active."
+            others = "dimension stands" if self.others == 1 else f"{self.others} dimensions stand"
+            rest = f" The other latent {others} at the prior median."
         return (
-            "The mean of p(x | z) on a grid of the latent plane. Its lines are quantiles of the prior, z = F⁻¹(u) with u evenly "
+            "The decoder's mean on a grid of the latent plane. Its lines are quantiles of the prior, z = F⁻¹(u) with u evenly "
             f"spaced, so that every cell has the same prior probability.{rest}"
         )
 
@@ -143,12 +145,11 @@ class LatentPlaneDisplay(Display):
         ax.set_xticks([i * (wide + 1) + (wide - 1) / 2 for i in across], _written(self.first[across]))
         ax.set_yticks([(rows - 1 - i) * (tall + 1) + (tall - 1) / 2 for i in up], _written(self.second[up]))
         canvas.style(ax, f"{self.names[0]}, at prior quantiles", f"{self.names[1]}, at prior quantiles")
-        canvas.title(ax, r"Latent plane: the mean of $p(x\mid z)$")
+        canvas.title(ax, HEADING)
 
     def _draw_columns(self, ax: Axes) -> None:
         shown = min(MOST, self.decoded.shape[2])
-        canvas.title(ax, r"Latent plane: the mean of $p(x\mid z)$")
-        for i, part in enumerate(canvas.panels(ax, shown, min(3, shown))):
+        for i, part in enumerate(canvas.panels(ax, shown, min(3, shown), HEADING)):
             picture = part.imshow(
                 self.decoded[:, :, i], origin="lower", cmap="viridis", interpolation="nearest", aspect="equal"
             )

@@ -25,7 +25,7 @@ DISCRETE = 20  # so many different whole labels are classes; more are a number
 class LatentScatterDisplay(Display):
     """Posterior means of rows in a plane of latent space, coloured by label.
 
-    codes    `[N, 2]` (or `[N, 1]`, drawn as histograms)
+    codes    `[N, 2]`; or `[N, 1]`, drawn as histograms by class, or against labels that are numbers
     labels   `[N]` integer codes or numbers; None for no colour; a negative code means no label
     classes  the labels' own names
     label    what the labels are
@@ -101,9 +101,10 @@ class LatentScatterDisplay(Display):
 
     @property
     def caption(self) -> str:
-        text = f"The mean of q(z | x) for each of {len(self.codes):,} rows."
+        text = f"encode(x){', the mean of the posterior,' if self.prior else ''} for each of {len(self.codes):,} rows."
         if self.labels is not None:
-            text += f" Colour: {self.label}, which the model has not seen."
+            how = f"Against {self.label}" if self.flat and self._groups() is None else f"Colour: {self.label}"
+            text += f" {how}, which the model has not seen."
         if self.others:
             text += f" The two most active of {self.others + 2} latent dimensions."
         if self.prior and not self.flat:
@@ -112,10 +113,10 @@ class LatentScatterDisplay(Display):
 
     def draw(self, ax: Axes) -> None:
         if self.flat:
-            self._draw_histograms(ax)
+            self._draw_line(ax)
         else:
             self._draw_plane(ax)
-        canvas.title(ax, r"Latent space: the means of $q(z\mid x)$")
+        canvas.title(ax, "Latent space: posterior means" if self.prior else "Latent space")
 
     def _groups(self) -> list[tuple[str, NDArray[np.bool_]]] | None:
         """Rows by class; None where the labels are numbers on a scale."""
@@ -192,14 +193,21 @@ class LatentScatterDisplay(Display):
             radius = math.sqrt(-2 * math.log(1 - share))
             ax.add_patch(Circle((0, 0), radius, fill=False, ec=canvas.GREY, lw=0.8, ls="--", zorder=0))
 
-    def _draw_histograms(self, ax: Axes) -> None:
-        groups = self._groups() or [("", np.ones(len(self.codes), dtype=bool))]
+    def _draw_line(self, ax: Axes) -> None:
+        """One latent dimension."""
+        groups = self._groups()
+        if groups is None and self.labels is not None:
+            ax.scatter(self.codes[:, 0], self.labels, s=10, color=canvas.BLUE, linewidths=0, alpha=0.7)
+            ax.set_ylabel(self.label, fontsize=canvas.NORMAL, color=canvas.INK, parse_math=False)
+            canvas.style(ax, self.names[0], None)
+            return
+        groups = groups or []
         edges = np.linspace(self.codes.min(), self.codes.max() + 1e-9, 41)
         for name, here, colour in self._coloured(groups):
             ax.hist(self.codes[here, 0], bins=list(edges), histtype="step", lw=1.3, color=colour, label=name)
         if self.labels is not None and len(groups) > 1:
             canvas.legend(ax, outside=True, heading=self.label)
-        canvas.style(ax, self.names[0], "rows")
+        canvas.style(ax, self.names[0], "number of rows")
 
 
 def _class_colours(count: int) -> list[str]:

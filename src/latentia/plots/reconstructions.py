@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..model import Model
 
 PER_ROW = 12
+HEADING = "Inputs and their reconstructions (means)"
 MOST = 12  # columns of a table that are shown
 
 
@@ -72,21 +73,21 @@ class ReconstructionDisplay(Display):
             return 8.0, min(9.0, 0.5 + bands * (7.0 / columns * 2 * height / width + 0.25))
         shown = min(MOST, self.inputs.shape[1])
         columns = min(4, shown)
-        return 2.3 * columns + 0.3, 2.4 * -(-shown // columns) + 0.3
+        return 2.3 * columns + 0.3, 2.4 * -(-shown // columns) + 0.6
 
     @property
     def caption(self) -> str:
         count = len(self.inputs)
         if self.images:
             return (
-                f"{count:,} inputs x (above) and their reconstructions (below): the mean of p(x | z) at the mean of q(z | x). "
-                "It is a mean, not a draw, and so smoother than the data."
+                f"{count:,} inputs (above) and their reconstructions (below), decode(encode(x)): the decoder's mean at the "
+                "encoder's mean. It is a mean, not a draw, and so smoother than the data."
             )
         shown, total = min(MOST, self.inputs.shape[1]), self.inputs.shape[1]
         which = f"the first {shown} of {total} columns" if shown < total else "each column"
         return (
-            f"{count:,} rows: {which} in its own units, the input against its reconstruction, the mean of p(x | z) at the mean of "
-            "q(z | x). On the line both are equal; r is their correlation."
+            f"{count:,} rows: {which} in its own units, the input against its reconstruction, decode(encode(x)): the decoder's "
+            "mean at the encoder's mean. On the line both are equal; r is their correlation."
         )
 
     def draw(self, ax: Axes) -> None:
@@ -114,12 +115,11 @@ class ReconstructionDisplay(Display):
         show(ax, np.concatenate(strips[:-1]))
         ax.set_yticks([place for place, _ in places], [name for _, name in places])
         ax.tick_params(labelsize=canvas.SMALL, colors=canvas.GREY, length=0)
-        canvas.title(ax, r"Inputs and the mean of $p(x\mid z)$ at the mean of $q(z\mid x)$")
+        canvas.title(ax, HEADING)
 
     def _draw_columns(self, ax: Axes) -> None:
         shown = min(MOST, self.inputs.shape[1])
-        canvas.title(ax, r"Inputs and the mean of $p(x\mid z)$ at the mean of $q(z\mid x)$")
-        for i, part in enumerate(canvas.panels(ax, shown, min(4, shown))):
+        for i, part in enumerate(canvas.panels(ax, shown, min(4, shown), HEADING)):
             x, y = self.inputs[:, i], self.reconstructions[:, i]
             part.scatter(x, y, s=8, color=canvas.BLUE, alpha=0.5, linewidths=0, rasterized=len(x) > 500)
             part.axline((0, 0), slope=1, color=canvas.GREY, lw=0.8, zorder=0)

@@ -88,19 +88,22 @@ class SamplesDisplay(Display):
             height, width = self.samples.shape[2:]
             return 5.0, 5.0 * -(-len(self.samples) // columns) * height / (columns * width) + 0.35
         side = 1.9 * min(MOST, self.samples.shape[1])
-        return max(3.6, side) + 0.9, max(3.0, side) + 0.3
+        return max(3.6, side) + 0.9, max(3.0, side) + 0.6
 
     @property
     def caption(self) -> str:
         count = len(self.samples)
         if self.images and self.mean:
-            return f"{count} means of p(x | z), each at a z drawn from p(z). A draw of x would add the likelihood's noise."
+            return (
+                f"{count} samples: the decoder's mean at latent values drawn from the prior. A draw of x itself would add the noise "
+                "of the likelihood."
+            )
         if self.images:
             return f"{count} draws of x from p."
         shown, total = min(MOST, self.samples.shape[1]), self.samples.shape[1]
         which = f" The first {shown} of {total} columns." if shown < total else ""
         against = f" over {len(self.data):,} rows of the data" if self.data is not None else ""
-        what = "means of p(x | z) at drawn z" if self.mean else "draws of x from p"
+        what = "decoder means at draws from the prior" if self.mean else "draws of x from p"
         return f"{count:,} {what}{against}, each column in its own units; on the diagonal, histograms as densities.{which}"
 
     def _columns(self) -> int:
@@ -109,15 +112,14 @@ class SamplesDisplay(Display):
     def draw(self, ax: Axes) -> None:
         if self.images:
             show(ax, mosaic(self.samples, self._columns(), self.limits))
-            what = r"Samples: means of $p(x\mid z)$ at $z\sim p(z)$" if self.mean else r"Samples: $x\sim p(x)$"
-            canvas.title(ax, what)
+            canvas.title(ax, "Samples (decoder means)" if self.mean else "Samples")
         else:
             self._draw_pairs(ax)
 
     def _draw_pairs(self, ax: Axes) -> None:
         shown = min(MOST, self.samples.shape[1])
-        canvas.title(ax, "Samples and data" if self.data is not None else "Samples")
-        parts = np.array(canvas.panels(ax, shown * shown, shown)).reshape(shown, shown)
+        heading = "Samples and data" if self.data is not None else "Samples"
+        parts = np.array(canvas.panels(ax, shown * shown, shown, heading)).reshape(shown, shown)
         groups = [("samples", self.samples, canvas.VERMILLION)]
         if self.data is not None:
             groups.insert(0, ("data", self.data, canvas.BLUE))

@@ -3,9 +3,11 @@
     report = check_factor(MyFactor(net, given="z"), parents=[(4,)])
     report = check_objective(my_objective, samples=8)
 
-A broken law raises AssertionError with a sentence; the report says, law by law, "holds" or why it does not apply.
+A broken law raises AssertionError with a sentence; the report says of each law that it holds, or why it does
+not apply.
 """
 
+from .case import FactorCase
 from .factor_laws import (
     FACTOR_LAWS,
     check_archive_round_trip,
@@ -20,6 +22,7 @@ from .factor_laws import (
 )
 from .objective_laws import (
     OBJECTIVE_LAWS,
+    ObjectiveCase,
     check_ascent_raises_the_value,
     check_bound_is_well_formed,
     check_gradients_reach_p_and_q,
@@ -31,6 +34,8 @@ from .objective_laws import (
 __all__ = [
     "FACTOR_LAWS",
     "OBJECTIVE_LAWS",
+    "FactorCase",
+    "ObjectiveCase",
     "check_archive_round_trip",
     "check_ascent_raises_the_value",
     "check_bound_is_well_formed",

@@ -1,6 +1,7 @@
-"""The laws of a factor, each a function that raises AssertionError where it is broken.
+"""The laws of a factor. Each is a function that raises AssertionError with a sentence where it is broken, and
+returns None where it holds, or a word where it does not apply.
 
-S samples, B rows; everything is checked in float64, on a copy of the factor.
+S samples, B rows.
 """
 
 from __future__ import annotations
@@ -9,22 +10,16 @@ import copy
 import math
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
-from torch.distributions import Distribution
-from torch.distributions.constraints import Constraint
+from torch import Tensor
 
-from ..factor import Draw, Factor
-from ..factors.categorical import Categorical
-from ..noise import BoundNoise, GivenNoise, Noise
-from .integration import Nodes, all_nodes, is_discrete, line_nodes, support_of
+from ..factor import Factor
+from ..noise import BoundNoise, GivenNoise, Noise, Request
+from .case import FactorCase, Parents, Support
+from .integration import line_nodes
 
-Parents = Sequence[Tensor | int | Sequence[int]]
-
-BATCH = 3
 DRAWS = 20_000
 FALSE_ALARM = 2e-5
 EXACT = 1e-9
@@ -32,301 +27,247 @@ QUADRATURE = 1e-5
 
 
 def check_factor(
-    factor: Factor, parents: Parents = (), *, seed: int = 0, support: Constraint | None = None
+    factor: Factor, parents: Parents = (), *, seed: int = 0, support: Support | None = None
 ) -> dict[str, str]:
-    """Hold a factor against every law; the report says "holds" or why a law does not apply.
+    """Hold a factor against every law; the report says of each law "holds", or why it does not apply.
 
-    parents   one per name in `given`: a tensor `[B, *event]` (integer codes for a net that takes codes, one-hot
-              vectors for others), or an event shape, which is filled with standard normal numbers
-    seed      of the parents and draws; a fixed seed gives a fixed answer
-    support   of one entry, as a `torch.distributions.constraints` object; by default what the distribution says
+    The arguments are those of `FactorCase`. Use small events, of 1 or 2 numbers, or of up to 100,000 states:
+    what is larger cannot be integrated, and the report says so.
 
-    Use small events, of 1 or 2 numbers or up to 4,096 states: what is larger cannot be integrated, and the report
-    says so. Raises AssertionError with a sentence for a broken law. A statistical law fails by chance less often
+    Raises AssertionError with a sentence for a broken law. The statistical law fails by chance less often
     than once in 50,000.
     """
     report = {}
     for law in FACTOR_LAWS:
-        word = law(factor, parents, seed=seed, support=support)
+        word = law(FactorCase(factor, parents, seed=seed, support=support))
         report[law.__name__] = "holds" if word is None else f"does not apply: {word}"
     return report
 
 
-def check_density_integrates(
-    factor: Factor, parents: Parents = (), *, seed: int = 0, support: Constraint | None = None
-) -> str | None:
-    """sum or integral of p(value | parents) over all values = 1, for each row."""
-    case = _Case.of(factor, parents, seed, support)
+def check_density_integrates(case: FactorCase) -> str | None:
+    """The sum, or integral, of p(value | parents) over all values is 1, for each row."""
     nodes = case.nodes()
     if isinstance(nodes, str):
         return nodes
     mass = (case.log_prob(nodes.values) + nodes.log_weights).logsumexp(0).exp()
-    _require(
-        bool((mass - 1).abs().max() < QUADRATURE),
-        f"{case.name}: log_prob must be that of a normalised density, and it sums to {_numbers(mass)} over all values",
+    require(
+        (mass - 1).abs().max() < QUADRATURE,
+        f"{case.name}: log_prob must be that of a normalised density, and over all values it sums to "
+        f"{numbers(mass)}",
     )
     return None
 
 
-def check_samples_follow_log_prob(
-    factor: Factor, parents: Parents = (), *, seed: int = 0, support: Constraint | None = None
-) -> str | None:
-    """The mean of bounded functions over draws is their mean under exp(log_prob), and draw returns log_prob.
+def check_samples_follow_log_prob(case: FactorCase) -> str | None:
+    """`draw` returns log_prob of its value, and means over draws are means under exp(log_prob).
 
-    Cosines and sines of random frequencies (for listed values random signs and indicators too), within the empirical
-    Bernstein bound: Maurer & Pontil (2009), theorem 4.
+    The means are those of cosines and sines of random frequencies, and of indicators of listed values, held
+    against the empirical Bernstein bound: Maurer & Pontil (2009), theorem 4.
     """
-    case = _Case.of(factor, parents, seed, support)
-    if not factor.has_density:
+    if not case.factor.has_density:
         return "no density"
-    drawn = case.draw((DRAWS, case.batch))
-    difference = (drawn.log_prob - case.log_prob(drawn.value)).abs().max()
-    _require(
-        bool(difference < EXACT * (1 + drawn.log_prob.abs().max())),
-        f"{case.name}: draw must return log_prob of the value it draws, and is off by {float(difference):.3g}",
+    drawn = case.draw((DRAWS,))
+    log_p = drawn.log_prob()
+    require(
+        close(log_p, case.log_prob(drawn.value)),
+        f"{case.name}: draw must give log_prob of the value it drew, and gives something else",
     )
     nodes = case.nodes()
     if isinstance(nodes, str):
         return nodes
-    functions = _bounded_functions(case, drawn.value, seed)
+    functions = _bounded_functions(case, drawn.value)
     weights = (case.log_prob(nodes.values) + nodes.log_weights).exp()
     for function in functions:
         expected = (weights * function(nodes.values)).sum(0)
         seen = function(drawn.value)
-        radius = _bernstein(seen, FALSE_ALARM / (len(functions) * case.batch))
-        excess = (seen.mean(0) - expected).abs() - radius - QUADRATURE
-        _require(
-            bool((excess <= 0).all()),
-            f"{case.name}: draws must follow exp(log_prob), and the mean of a function of {DRAWS:,} draws is "
-            f"{_numbers(seen.mean(0))} where log_prob gives {_numbers(expected)} (chance explains {_numbers(radius)})",
+        chance = _bernstein(seen, FALSE_ALARM / (len(functions) * case.rows))
+        require(
+            ((seen.mean(0) - expected).abs() <= chance + QUADRATURE).all(),
+            f"{case.name}: draws must follow exp(log_prob), and a function's mean over {DRAWS:,} draws is "
+            f"{numbers(seen.mean(0))} where log_prob gives {numbers(expected)} (chance explains "
+            f"{numbers(chance)})",
         )
     return None
 
 
-def check_gradients_reach_every_parameter(
-    factor: Factor, parents: Parents = (), *, seed: int = 0, support: Constraint | None = None
-) -> str | None:
-    """Every parameter that requires a gradient gets one of log_prob (a Deterministic node: of its value) that is finite
-    and not zero."""
-    case = _Case.of(factor, parents, seed, support)
-    names = {name: p for name, p in case.factor.named_parameters() if p.requires_grad}
-    if not names:
+def check_gradients_reach_every_parameter(case: FactorCase) -> str | None:
+    """Each trainable parameter gets a finite gradient of log_prob (without density: of the value), not all
+    zero.
+    """
+    trainable = {name: p for name, p in case.factor.named_parameters() if p.requires_grad}
+    if not trainable:
         return "no trainable parameters"
-    if factor.has_density:
-        case.log_prob(case.draw((64, case.batch)).value.detach()).sum().backward()
+    if case.factor.has_density:
+        case.log_prob(case.draw((64,)).value.detach()).sum().backward()  # type: ignore[no-untyped-call]
     else:
-        case.value().square().sum().backward()
-    for name, parameter in names.items():
-        gradient = parameter.grad
-        _require(gradient is not None, f"{case.name}: no gradient reaches its parameter {name}")
-        if gradient is not None:
-            _require(bool(gradient.isfinite().all()), f"{case.name}: the gradient of {name} is not finite")
-            _require(
-                bool((gradient != 0).any()), f"{case.name}: the gradient of its parameter {name} is zero"
-            )
+        case.computed().square().sum().backward()  # type: ignore[no-untyped-call]
+    for name, parameter in trainable.items():
+        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        require(gradient.isfinite().all(), f"{case.name}: the gradient of its parameter {name} is not finite")
+        require((gradient != 0).any(), f"{case.name}: no gradient reaches its parameter {name}")
     return None
 
 
-def check_lead_dimensions(
-    factor: Factor, parents: Parents = (), *, seed: int = 0, support: Constraint | None = None
-) -> str | None:
-    """`[*lead, B]` in, `[*lead, B]` out: as if each lead index came alone, and each row alone."""
-    case = _Case.of(factor, parents, seed, support)
+def check_lead_dimensions(case: FactorCase) -> str | None:
+    """`[*lead, B]` in, `[*lead, B]` out: each lead index as if it came alone, and each row."""
+    evaluate = case.log_prob if case.factor.has_density else lambda value, parents: case.computed(parents)
     for lead in ((2,), (3, 2)):
         led = tuple(_led(parent, lead, case.generator) for parent in case.parents)
-        values = case.draw((*lead, case.batch), led).value if factor.has_density else case.value(led)
-        _require(
-            tuple(values.shape) == (*lead, case.batch, *factor.event),
-            f"{case.name}: values must have shape [*lead, B, *event] = {[*lead, case.batch, *factor.event]}, and draw "
-            f"or value gave {list(values.shape)}",
+        values = case.draw(lead, led).value if case.factor.has_density else case.computed(led)
+        shape = (*lead, case.rows, *case.factor.event)
+        require(
+            values.shape == shape,
+            f"{case.name}: a value must be [*lead, B, *event] = {list(shape)}, and is {list(values.shape)}",
         )
-        whole = case.log_prob(values, led) if factor.has_density else values
-        shape = (*lead, case.batch) if factor.has_density else values.shape
-        _require(
-            whole.shape == shape,
-            f"{case.name}: log_prob must have shape [*lead, B] = {list(shape)}, and has {list(whole.shape)}",
+        whole = evaluate(values, led)
+        expected = shape[: len(lead) + 1] if case.factor.has_density else shape
+        require(
+            whole.shape == expected,
+            f"{case.name}: log_prob must be [*lead, B] = {list(expected)}, and is {list(whole.shape)}",
         )
-        for index in (
-            torch.cartesian_prod(*[torch.arange(size) for size in lead]).reshape(-1, len(lead)).tolist()
-        ):
-            place = tuple(index)
-            one = tuple(parent[place] for parent in led)
-            alone = case.log_prob(values[place], one) if factor.has_density else case.value(one)
-            _require(
-                _close(whole[place], alone),
-                f"{case.name}: a lead dimension must act as a batch, and index {index} of {list(lead)} differs from the "
-                f"same values alone",
+        for place in torch.cartesian_prod(*map(torch.arange, lead)).reshape(-1, len(lead)).tolist():
+            alone = evaluate(values[tuple(place)], tuple(parent[tuple(place)] for parent in led))
+            require(
+                close(whole[tuple(place)], alone),
+                f"{case.name}: lead dimensions must act as a batch, and index {place} of {list(lead)} "
+                f"differs from the same values alone",
             )
-    return _rows_stand_alone(case)
-
-
-def _rows_stand_alone(case: _Case) -> str | None:
-    first = tuple(parent[:1] for parent in case.parents)
-    if not case.factor.has_density:
-        same = _close(case.value()[:1], case.value(first))
-    else:
-        drawn = case.draw((500, case.batch))
-        same = _close(case.log_prob(drawn.value)[:, :1], case.log_prob(drawn.value[:, :1], first))
-        shared = not case.parents and bool((drawn.value[:, 0] == drawn.value[:, 1]).all())
-        _require(
-            not shared, f"{case.name}: a root factor must draw for each row of the batch, and shares one draw"
-        )
-        _require(
-            tuple(drawn.value.shape) == (500, case.batch, *case.factor.event),
-            f"{case.name}: draw must fill [*lead, B, *event], and gave {list(drawn.value.shape)}",
-        )
-        _require(
-            tuple(drawn.log_prob.shape) == (500, case.batch),
-            f"{case.name}: draw's log_prob must be [*lead, B], and has shape {list(drawn.log_prob.shape)}",
-        )
-    _require(same, f"{case.name}: a row must not depend on the other rows of its batch, and does")
+    _check_rows_stand_alone(case)
     return None
 
 
-def check_masks(
-    factor: Factor, parents: Parents = (), *, seed: int = 0, support: Constraint | None = None
-) -> str | None:
-    """observed `[B]` leaves whole rows out; observed `[B, *event]` marginalises the entries that are missing."""
-    case = _Case.of(factor, parents, seed, support)
-    if not factor.has_density:
+def _check_rows_stand_alone(case: FactorCase) -> None:
+    first = tuple(parent[:1] for parent in case.parents)
+    if not case.factor.has_density:
+        same = close(case.computed()[:1], case.computed(first))
+    else:
+        drawn = case.draw((500,))
+        log_p = drawn.log_prob()
+        require(
+            drawn.value.shape == (500, case.rows, *case.factor.event) and log_p.shape == (500, case.rows),
+            f"{case.name}: draw must fill [*lead, B], and gives values {list(drawn.value.shape)} with log "
+            f"probabilities {list(log_p.shape)}",
+        )
+        shared = not case.parents and bool((drawn.value[:, 0] == drawn.value[:, 1]).all())
+        require(not shared, f"{case.name}: a root factor must draw for each row, and the rows share one draw")
+        same = close(log_p[:, :1], case.log_prob(drawn.value[:, :1], first))
+    require(same, f"{case.name}: a row must not depend on the other rows of its batch, and does")
+
+
+def check_masks(case: FactorCase) -> str | None:
+    """observed `[B]` leaves rows out; observed `[B, *event]` leaves the marginal of the entries that are
+    there.
+    """
+    if not case.factor.has_density:
         return "no density"
-    value = case.draw((4, case.batch)).value
-    plain = case.log_prob(value)
-    rows = torch.arange(case.batch) % 2 == 0
-    masked = case.log_prob(value, observed=rows)
-    _require(
-        _close(masked, torch.where(rows, plain, torch.zeros_like(plain))),
-        f"{case.name}: with observed [B], log_prob must be zero in rows that are missing and as ever in the others",
+    value = case.draw((4,)).value
+    plain, nothing = case.log_prob(value), torch.zeros(4, case.rows, dtype=torch.float64)
+    rows = torch.arange(case.rows) % 2 == 0
+    require(
+        close(case.log_prob(value, observed=rows), torch.where(rows, plain, nothing)),
+        f"{case.name}: with observed [B], log_prob must be zero in missing rows and the same in the others",
     )
-    if not factor.event:
+    if not case.factor.event:
         return None
-    seen = torch.ones(case.batch, *factor.event, dtype=torch.bool)
+    every = torch.ones(case.rows, *case.factor.event, dtype=torch.bool)
     try:
-        whole = case.log_prob(value, observed=seen)
+        whole = case.log_prob(value, observed=every)
     except ValueError as refusal:
-        return f"single entries cannot be missing ({refusal})"
-    _require(_close(whole, plain), f"{case.name}: with nothing missing, a mask must not change log_prob")
-    nothing = case.log_prob(value, observed=~seen)
-    _require(
-        _close(nothing, torch.zeros_like(plain)),
+        return f"of single entries: {refusal}"
+    require(close(whole, plain), f"{case.name}: with nothing missing, a mask must not change log_prob")
+    require(
+        close(case.log_prob(value, observed=~every), nothing),
         f"{case.name}: with every entry missing, log_prob must be zero",
     )
-    hidden = seen.clone().flatten(1)
-    hidden[:, 0] = False
-    hidden = hidden.reshape(seen.shape)
-    zeroed = torch.where(hidden, value, torch.zeros_like(value))
-    marginal = case.log_prob(zeroed, observed=hidden)
-    _require(
-        _close(marginal, case.log_prob(torch.where(hidden, value, value.flip(0)), observed=hidden)),
+    seen = every.flatten(1).clone()
+    seen[:, 0] = False
+    seen = seen.reshape(every.shape)
+    marginal = case.log_prob(torch.where(seen, value, torch.zeros_like(value)), observed=seen)
+    require(
+        close(marginal, case.log_prob(torch.where(seen, value, value.flip(0)), observed=seen)),
         f"{case.name}: what stands in a missing entry must not matter, and it changes log_prob",
     )
     integral = _summed_over_first_entry(case, value)
-    _require(
-        bool((marginal - integral).abs().max() < QUADRATURE),
-        f"{case.name}: with an entry missing, log_prob must be that of the others, and is {_numbers(marginal[0])} where "
-        f"the marginal is {_numbers(integral[0])}",
+    require(
+        (marginal - integral).abs().max() < QUADRATURE,
+        f"{case.name}: with an entry missing, log_prob must be that of the others, and is "
+        f"{numbers(marginal[0])} where the marginal is {numbers(integral[0])}",
     )
     return None
 
 
-def check_noise_is_an_input(
-    factor: Factor, parents: Parents = (), *, seed: int = 0, support: Constraint | None = None
-) -> str | None:
-    """value = g(noise, parents): the same noise gives the same value, and torch's global generator is left alone."""
-    case = _Case.of(factor, parents, seed, support)
-    if not factor.has_density:
+def check_noise_is_an_input(case: FactorCase) -> str | None:
+    """value = g(noise, parents): the same noise gives the same value, and no global generator moves."""
+    if not case.factor.has_density:
         return "nothing is drawn"
     state = torch.random.get_rng_state()
-    source = _Recorder(seed)
-    shape = (5, case.batch)
-    first = case.factor.draw(BoundNoise(source, "value", shape), *case.parents).value
-    again = case.draw(shape, seed=seed).value
-    other = case.draw((100, case.batch), seed=seed + 1).value
-    _require(
+    source = _Recorder(case.seed)
+    first = case.factor.draw(BoundNoise(source, "value", (100, case.rows)), *case.parents).value
+    again, other = case.draw((100,)).value, case.draw((100,), seed=1).value
+    require(
         torch.equal(state, torch.random.get_rng_state()),
         f"{case.name}: draw must take its randomness from `noise`, and it moved torch's global generator",
     )
-    _require(torch.equal(first, again), f"{case.name}: the same noise must give the same value, and does not")
-    _require(
-        bool((other[:1] != other).any()),
-        f"{case.name}: other noise must give other values, and draws are all the same",
-    )
+    require(torch.equal(first, again), f"{case.name}: the same noise must give the same value, and does not")
+    require(not torch.equal(first, other), f"{case.name}: other noise must give other values, and does not")
     if not source.replayable:
-        return (
-            "it has no form g(noise, parents), so it is drawn under a forked generator and runs eagerly only"
-        )
-    given = case.factor.draw(BoundNoise(GivenNoise(source.taken), "value", shape), *case.parents).value
-    _require(
-        torch.equal(first, given), f"{case.name}: given the same tensors as noise, draw must repeat its value"
+        return "it has no form g(noise, parents): it is drawn under a forked generator and runs eagerly only"
+    given = BoundNoise(GivenNoise(source.taken), "value", (100, case.rows))
+    require(
+        torch.equal(first, case.factor.draw(given, *case.parents).value),
+        f"{case.name}: given the same tensors as noise, draw must repeat its value, and does not",
     )
     return None
 
 
-def check_detached_stops_parameters(
-    factor: Factor, parents: Parents = (), *, seed: int = 0, support: Constraint | None = None
-) -> str | None:
-    """detached() computes the same, with gradients for value and parents and none for parameters."""
-    case = _Case.of(factor, parents, seed, support)
-    value = case.draw((4, case.batch)).value.detach() if factor.has_density else torch.zeros(())
-    inputs = [t.requires_grad_() for t in (value, *case.parents) if t.is_floating_point()]
+def check_detached_stops_parameters(case: FactorCase) -> str | None:
+    """`detached()` computes the same; gradients flow to the value and the parents, and to no parameter."""
+    value = case.draw((4,)).value.detach() if case.factor.has_density else torch.zeros(())
+    inputs = [tensor.requires_grad_() for tensor in (value, *case.parents) if tensor.is_floating_point()]
+    stopped = FactorCase(case.original, case.parents, seed=case.seed)
+    stopped.factor = case.factor.detached()
     outcomes, gradients = [], []
-    for one in (case.factor, case.factor.detached()):
-        result = one.log_prob(value, *case.parents) if factor.has_density else one.value(*case.parents)  # type: ignore[operator]
+    for one in (case, stopped):
+        result = one.log_prob(value, case.parents) if one.factor.has_density else one.computed(case.parents)
         outcomes.append(result.detach())
-        if result.requires_grad:
-            gradients.append(torch.autograd.grad(result.sum(), inputs, allow_unused=True, retain_graph=True))
-        if one is not case.factor and result.requires_grad:
-            result.sum().backward()
-    _require(torch.equal(*outcomes), f"{case.name}: detached() must compute the same log_prob")
+        if result.requires_grad and inputs:
+            found = torch.autograd.grad(result.sum(), inputs, allow_unused=True, retain_graph=True)
+            gradients.append([torch.zeros(()) if gradient is None else gradient for gradient in found])
+    require(torch.equal(*outcomes), f"{case.name}: detached() must compute the same, and does not")
+    if result.requires_grad:
+        result.sum().backward()  # type: ignore[no-untyped-call]
     touched = [name for name, parameter in case.factor.named_parameters() if parameter.grad is not None]
-    _require(
-        not touched,
-        f"{case.name}: detached() must stop its parameters, and a gradient reaches {', '.join(touched)}",
-    )
-    if len(gradients) == 2:
-        same = all((a is None) == (b is None) for a, b in zip(*gradients, strict=True)) and all(
-            a is None or _close(a, b) for a, b in zip(*gradients, strict=True)
-        )
-        _require(
-            same, f"{case.name}: detached() must let the gradients of value and parents through unchanged"
-        )
+    require(not touched, f"{case.name}: detached() must stop parameters, and reaches {', '.join(touched)}")
+    if gradients and len(gradients) == 1:
+        raise AssertionError(f"{case.name}: detached() must let gradients of value and parents through")
+    for one, other in zip(*gradients, strict=True) if gradients else ():
+        require(close(one, other), f"{case.name}: detached() must not change gradients of value and parents")
     return None
 
 
-def check_archive_round_trip(
-    factor: Factor, parents: Parents = (), *, seed: int = 0, support: Constraint | None = None
-) -> str | None:
-    """Saved and loaded, the factor computes the same bits; one of the user's own class is loaded `into` a copy."""
+def check_archive_round_trip(case: FactorCase) -> str | None:
+    """Saved and loaded, the factor computes the same bits; a user's own class is loaded `into` a copy."""
     from ..archive import foreign_parts, load_model, save
     from ..joint import Joint
     from ..model import Model
 
-    case = _Case.of(factor, parents, seed, support)
-    own = copy.deepcopy(factor)
-    name = next(word for word in ("value", "the_value") if word not in factor.given)
-    model = Model(Joint({name: own}))
-    copied = Model(Joint({name: copy.deepcopy(own)}))
+    name = next(word for word in ("value", "its_value") if word not in case.original.given)
+    model, other = (Model(Joint({name: copy.deepcopy(case.original).double()})) for _ in range(2))
     with torch.no_grad():
-        for parameter in copied.parameters():
+        for parameter in other.parameters():
             parameter.add_(1.0)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         save(model, folder)
-        loaded = load_model(folder, into=copied if foreign_parts(model) else None)
-    one, other = (
-        _Case.of(own, case.parents, seed, support),
-        _Case.of(loaded.p[name], case.parents, seed, support),
-    )
-    if factor.has_density:
-        value = one.draw((4, case.batch)).value
-        same = torch.equal(one.log_prob(value), other.log_prob(value))
-    else:
-        same = torch.equal(one.value(), other.value())
-    _require(same, f"{case.name}: a factor that was saved and loaded must compute the same, and does not")
+        loaded = load_model(folder, into=other if foreign_parts(model) else None)
+    again = FactorCase(loaded.p[name], case.parents, seed=case.seed)
+    value = case.draw((4,)).value if case.factor.has_density else torch.zeros(())
+    one, two = ((c.log_prob(value) if c.factor.has_density else c.computed()) for c in (case, again))
+    require(torch.equal(one, two), f"{case.name}: saved and loaded, it must compute the same, and does not")
     return None
 
 
-FACTOR_LAWS: tuple[Callable[..., str | None], ...] = (
+FACTOR_LAWS: tuple[Callable[[FactorCase], str | None], ...] = (
     check_density_integrates,
     check_samples_follow_log_prob,
     check_gradients_reach_every_parameter,
@@ -345,121 +286,49 @@ class _Recorder(Noise):
         super().__init__(seed, dtype=torch.float64)
         self.taken: dict[str, Tensor] = {}
 
-    def take(self, key: str, request: object) -> Tensor:
-        self.taken[key] = super().take(key, request)  # type: ignore[arg-type]
+    def take(self, key: str, request: Request) -> Tensor:
+        self.taken[key] = super().take(key, request)
         return self.taken[key]
 
 
-@dataclass
-class _Case:
-    """A float64 copy of a factor with parents for B rows."""
-
-    factor: Factor
-    parents: tuple[Tensor, ...]
-    batch: int
-    seed: int
-    support: Constraint | None
-    generator: torch.Generator
-
-    @staticmethod
-    def of(factor: Factor, parents: Parents, seed: int, support: Constraint | None) -> _Case:
-        if len(parents) != len(factor.given):
-            raise ValueError(
-                f"{type(factor).__name__} has {len(factor.given)} parents, {', '.join(factor.given) or 'none'}, and "
-                f"{len(parents)} were given"
-            )
-        generator = torch.Generator().manual_seed(seed)
-        batch = next((len(parent) for parent in parents if isinstance(parent, Tensor)), BATCH)
-        tensors = []
-        for parent in parents:
-            if isinstance(parent, Tensor):
-                tensors.append(parent.detach().double() if parent.is_floating_point() else parent)
-            else:
-                event = (parent,) if isinstance(parent, int) else tuple(parent)
-                tensors.append(torch.randn(batch, *event, generator=generator, dtype=torch.float64))
-        own = copy.deepcopy(factor).double()
-        own.zero_grad()
-        own.bind([parent.ndim - 1 for parent in tensors])
-        return _Case(own, tuple(tensors), batch, seed, support, generator)
-
-    @property
-    def name(self) -> str:
-        return type(self.factor).__name__
-
-    def draw(
-        self, shape: tuple[int, ...], parents: tuple[Tensor, ...] | None = None, seed: int | None = None
-    ) -> Draw:
-        noise = Noise(self.seed if seed is None else seed, dtype=torch.float64)
-        return self.factor.draw(
-            BoundNoise(noise, "value", shape), *(self.parents if parents is None else parents)
-        )
-
-    def value(self, parents: tuple[Tensor, ...] | None = None) -> Tensor:
-        return self.factor.value(*(self.parents if parents is None else parents))  # type: ignore[operator, no-any-return]
-
-    def log_prob(
-        self, value: Tensor, parents: tuple[Tensor, ...] | None = None, observed: Tensor | None = None
-    ) -> Tensor:
-        return self.factor.log_prob(value, *(self.parents if parents is None else parents), observed=observed)
-
-    def sample(self) -> tuple[Tensor, Constraint]:
-        """2,000 draws `[S, B, *event]` and the support of one entry."""
-        drawn = self.draw((2000, self.batch))
-        support = support_of(drawn.distribution, drawn.value) if self.support is None else self.support
-        return drawn.value.detach(), support
-
-    def nodes(self) -> Nodes | str:
-        """Nodes over whole events, or why there are none."""
-        if not self.factor.has_density:
-            return "no density"
-        sample, support = self.sample()
-        if isinstance(self.factor, Categorical):
-            codes = torch.arange(self.factor.classes).unsqueeze(-1).expand(-1, self.batch)
-            return Nodes(codes, torch.zeros(codes.shape, dtype=torch.float64))
-        return all_nodes(support, sample, len(self.factor.event))
-
-
-def _summed_over_first_entry(case: _Case, value: Tensor) -> Tensor:
+def _summed_over_first_entry(case: FactorCase, value: Tensor) -> Tensor:
     """log of the sum, or integral, of p over the first entry of `value` `[S, B, *event]`."""
-    sample, support = case.sample()
-    nodes = line_nodes(support, sample.flatten(2)[:, :, 0])  # [G, B]
-    count, flat = len(nodes.values), value.flatten(2)
-    rest = flat[:, :, 1:].expand(count, *flat.shape[:2], -1)
-    first = nodes.values[:, None, :, None].expand(count, *flat.shape[:2], 1)
-    joined = torch.cat([first, rest], dim=-1).reshape(count, *value.shape)
+    sample, supports = case.sample()
+    nodes = line_nodes(supports[0], sample.flatten(2)[:, :, 0])  # [G, B]
+    flat = value.flatten(2)
+    shape = (len(nodes.values), *flat.shape[:2])
+    first = nodes.values[:, None, :, None].expand(*shape, 1)
+    joined = torch.cat([first, flat[:, :, 1:].expand(*shape, -1)], dim=-1).reshape(shape[0], *value.shape)
     return (case.log_prob(joined) + nodes.log_weights.unsqueeze(1)).logsumexp(0)
 
 
-def _bounded_functions(case: _Case, sample: Tensor, seed: int) -> list[Callable[[Tensor], Tensor]]:
+def _bounded_functions(case: FactorCase, drawn: Tensor) -> list[Callable[[Tensor], Tensor]]:
     """Functions of a value with range in [-1, 1], `[*, B, *event]` to `[*, B]`."""
-    generator = torch.Generator().manual_seed(seed + 1)
+    generator = torch.Generator().manual_seed(case.seed + 1)
     size, dims = math.prod(case.factor.event), len(case.factor.event)
-    flat = sample.double().reshape(*sample.shape[:2], size)
-    centre, spread = (
-        flat.median(0).values,
-        (flat - flat.median(0).values).abs().median(0).values.clamp(min=1e-9),
-    )
-    spread = torch.where(spread > 1e-8, spread, flat.std(0).clamp(min=1e-9))
-    functions: list[Callable[[Tensor], Tensor]] = []
-    for scale in (0.3, 1.0, 1.0, 3.0):
-        direction = scale * torch.randn(size, generator=generator, dtype=torch.float64)
-        for wave in (torch.cos, torch.sin):
+    flat = drawn.double().reshape(*drawn.shape[:2], size)
+    lower, centre, upper = torch.quantile(flat, flat.new_tensor([0.16, 0.5, 0.84]), dim=0)
+    spread = (upper - lower) / 2
+    spread = torch.where(spread > 0, spread, torch.ones_like(spread))
 
-            def function(
-                value: Tensor, direction: Tensor = direction, wave: Callable[[Tensor], Tensor] = wave
-            ) -> Tensor:
-                entries = value.double().reshape(*value.shape[: value.ndim - dims], size)
-                return wave(((entries - centre) / spread * direction).sum(-1))
+    def wave(direction: Tensor, shape: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        def function(value: Tensor) -> Tensor:
+            entries = value.double().reshape(*value.shape[: value.ndim - dims], size)
+            return shape(((entries - centre) / spread * direction).sum(-1))
 
-            functions.append(function)
-    support = case.sample()[1]
-    if isinstance(case.factor, Categorical) or is_discrete(support):
-        for state in sample.reshape(-1, *case.factor.event)[:16]:
+        return function
 
-            def indicator(value: Tensor, state: Tensor = state) -> Tensor:
-                return (value == state).reshape(*value.shape[: value.ndim - dims], -1).all(-1).double()
+    def indicator(state: Tensor) -> Callable[[Tensor], Tensor]:
+        def function(value: Tensor) -> Tensor:
+            return (value == state).reshape(*value.shape[: value.ndim - dims], -1).all(-1).double()
 
-            functions.append(indicator)
+        return function
+
+    scales = torch.tensor([0.3, 1.0, 1.0, 3.0], dtype=torch.float64).unsqueeze(-1)
+    directions = scales * torch.randn(4, size, generator=generator, dtype=torch.float64)
+    functions = [wave(direction, shape) for direction in directions for shape in (torch.cos, torch.sin)]
+    if all(support.is_discrete for support in case.sample()[1]):
+        functions += [indicator(state) for state in drawn[:4].flatten(0, 1)]
     return functions
 
 
@@ -470,19 +339,22 @@ def _bernstein(seen: Tensor, chance: float) -> Tensor:
 
 
 def _led(parent: Tensor, lead: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """A parent with lead dimensions, other values at each lead index: rows in another order."""
-    order = torch.stack([torch.randperm(len(parent), generator=generator) for _ in range(math.prod(lead))])
-    return parent[order].reshape(*lead, *parent.shape)
+    """A parent with lead dimensions, its rows in another order at each lead index."""
+    orders = [torch.randperm(len(parent), generator=generator) for _ in range(math.prod(lead))]
+    return parent[torch.stack(orders)].reshape(*lead, *parent.shape)
 
 
-def _close(one: Tensor, other: Tensor) -> bool:
-    return torch.allclose(one, other, rtol=EXACT, atol=EXACT)
+def close(one: Tensor, other: Tensor) -> bool:
+    """Equal in float64 up to rounding."""
+    return torch.allclose(one.double(), other.double(), rtol=EXACT, atol=EXACT)
 
 
-def _require(holds: bool, sentence: str) -> None:
+def require(holds: bool | Tensor, sentence: str) -> None:
+    """Raise AssertionError with the sentence unless the law holds."""
     if not holds:
         raise AssertionError(sentence)
 
 
-def _numbers(values: Tensor) -> str:
+def numbers(values: Tensor) -> str:
+    """The first few, for a sentence."""
     return ", ".join(f"{value:.5g}" for value in values.detach().flatten().tolist()[:4])

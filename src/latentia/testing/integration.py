@@ -1,12 +1,13 @@
 """Sums and integrals over small events, to hold a density against.
 
-G nodes, B rows; a node is a whole value `[G, B, *event]`, so that it goes through `log_prob` as a lead dimension.
+G nodes, B rows, E entries of an event. A node is a value `[B, *event]`; G of them go through `log_prob` as a
+lead dimension.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,13 +15,13 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.distributions.constraints import Constraint
 
-STATES = 4096
+NODES = 100_000
 COUNTS = 64
 HALF_WIDTH = 3.5  # of the trapezoidal rule: sinh(pi / 2 sinh 3.5) is about 1e11 standard deviations
 
 
 class Nodes(NamedTuple):
-    """Values `[G, B, *event]` and log weights `[G, B]` with sum_g w_g f(x_g) = the integral, or sum, of f."""
+    """Values `[G, B, *event]` and log weights `[G, B]`: sum_g w_g f(x_g) is the integral, or sum, of f."""
 
     values: Tensor
     log_weights: Tensor
@@ -34,81 +35,65 @@ def support_of(distribution: Distribution | None, sample: Tensor) -> Constraint:
         support = None
     if support is None:
         return constraints.real if sample.is_floating_point() else constraints.nonnegative_integer
-    while isinstance(support, type(constraints.independent(constraints.real, 1))):
+    while hasattr(support, "base_constraint"):
         support = support.base_constraint
     return constraints.real if support is constraints.real_vector else support
 
 
-def is_discrete(support: Constraint) -> bool:
-    """Whether values can be listed."""
-    return bool(support.is_discrete)
+def event_nodes(supports: Sequence[Constraint], sample: Tensor, event: Sequence[int]) -> Nodes | str:
+    """Nodes over whole events, placed where `sample` `[S, B, *event]` lies; a word where there are too many.
 
-
-def all_nodes(support: Constraint, sample: Tensor, event_dims: int) -> Nodes | str:
-    """Nodes over whole events, placed where `sample` `[S, B, *event]` lies; a word where the event is too large."""
-    event = sample.shape[sample.ndim - event_dims :]
-    entries, batch = math.prod(event), sample.shape[1]
-    if is_discrete(support):
-        levels = _levels(support, sample)
-        if len(levels) ** entries > STATES:
-            return f"the event has {len(levels)}^{entries} states, more than {STATES}"
-        states = torch.tensor(list(itertools.product(levels, repeat=entries)), dtype=sample.dtype)
-        values = states.reshape(-1, 1, *event).expand(-1, batch, *event)
-        return Nodes(values, torch.zeros(values.shape[:2], dtype=torch.float64))
-    if entries > 2:
-        return f"the event has {entries} entries, and quadrature is for 1 or 2"
-    count = {0: 1, 1: 601, 2: 141}[entries]
-    flat = sample.reshape(*sample.shape[:2], entries)
-    axes = [line_nodes(support, flat[..., d], count) for d in range(entries)]
-    if entries == 2 and support is constraints.real:
-        return _whitened(flat, count, event)
-    grid = torch.cartesian_prod(*[torch.arange(count)] * entries).reshape(-1, entries)
-    values = torch.stack([axes[d].values[grid[:, d]] for d in range(entries)], dim=-1)
-    log_weights = torch.stack([axes[d].log_weights[grid[:, d]] for d in range(entries)]).sum(0)
+    supports: of each of the E entries.
+    """
+    flat = sample.reshape(*sample.shape[:2], len(supports))
+    continuous = sum(not support.is_discrete for support in supports)
+    if continuous > 2:
+        return f"the event has {continuous} entries, and quadrature is for 1 or 2"
+    if continuous == 2 == len(supports) and all(support is constraints.real for support in supports):
+        return _whitened(flat, event)
+    count = {0: 1, 1: 401, 2: 141}[continuous]
+    axes = [line_nodes(support, flat[..., d], count) for d, support in enumerate(supports)]
+    total = math.prod(len(axis.values) for axis in axes)
+    if total > NODES:
+        return f"the event has {total:,} states or nodes, more than {NODES:,}"
+    grid = torch.cartesian_prod(*[torch.arange(len(axis.values)) for axis in axes]).reshape(total, -1)
+    values = torch.stack([axis.values[grid[:, d]] for d, axis in enumerate(axes)], dim=-1)
+    log_weights = torch.stack([axis.log_weights[grid[:, d]] for d, axis in enumerate(axes)]).sum(0)
     return Nodes(values.reshape(*values.shape[:2], *event), log_weights)
 
 
-def line_nodes(support: Constraint, sample: Tensor, count: int = 601) -> Nodes:
+def line_nodes(support: Constraint, sample: Tensor, count: int = 401) -> Nodes:
     """Nodes `[G, B]` for one entry with samples `[S, B]`: the listed values, or the double exponential rule.
 
-    x = m + s sinh(pi/2 sinh u) on a line, low + s exp(pi/2 sinh u) on a half-line, and a tanh on an interval.
+    x = m + s sinh(pi/2 sinh u) on a line, low + s exp(pi/2 sinh u) on a half-line, a tanh on an interval.
     Takahasi & Mori (1974), "Double exponential formulas for numerical integration".
     """
     batch = sample.shape[1]
-    if is_discrete(support):
-        listed = torch.tensor(_levels(support, sample), dtype=sample.dtype).unsqueeze(-1).expand(-1, batch)
+    if support.is_discrete:
+        low, high = (0.0, 1.0) if support is constraints.boolean else _bounds(support, 0, math.inf)
+        top = sample.max() + COUNTS if math.isinf(high) else high
+        listed = torch.arange(int(low), int(top) + 1, dtype=sample.dtype).unsqueeze(-1).expand(-1, batch)
         return Nodes(listed, torch.zeros(listed.shape, dtype=torch.float64))
     u = torch.linspace(-HALF_WIDTH, HALF_WIDTH, count, dtype=torch.float64).unsqueeze(-1)
-    inner, log_slope = math.pi / 2 * torch.sinh(u), torch.log(math.pi / 2 * torch.cosh(u))
-    log_step = math.log(2 * HALF_WIDTH / (count - 1))
-    lower, centre, upper = torch.quantile(sample, sample.new_tensor([0.16, 0.5, 0.84]), dim=0)
-    spread = ((upper - lower) / 2).clamp(min=1e-12)
-    low, high = _bounds(support, -math.inf, math.inf)
+    inner = math.pi / 2 * torch.sinh(u)
+    log_slope = torch.log(math.pi / 2 * torch.cosh(u)) + math.log(2 * HALF_WIDTH / (count - 1))
     log_cosh = torch.nn.functional.softplus(2 * inner) - inner - math.log(2)
+    lower, centre, upper = torch.quantile(sample, sample.new_tensor([0.16, 0.5, 0.84]), dim=0)
+    low, high = _bounds(support, -math.inf, math.inf)
     if math.isinf(low) and math.isinf(high):
-        return Nodes(centre + spread * torch.sinh(inner), spread.log() + log_cosh + log_slope + log_step)
+        spread = ((upper - lower) / 2).clamp(min=1e-12)
+        return Nodes(centre + spread * torch.sinh(inner), spread.log() + log_cosh + log_slope)
     if math.isfinite(low) and math.isfinite(high):
-        half = (high - low) / 2
-        values = (low + half + half * torch.tanh(inner)).expand(-1, batch)
-        log_weights = math.log(half) - 2 * log_cosh + log_slope + log_step
-        inside = (values > low) & (values < high)
+        values = ((low + high) / 2 + (high - low) / 2 * torch.tanh(inner)).expand(-1, batch)
+        inside = ((values > low) & (values < high)).expand(-1, batch)
+        log_weights = (math.log((high - low) / 2) - 2 * log_cosh + log_slope).expand(-1, batch)
         return Nodes(
-            values.clamp(low + 1e-15 * half, high - 1e-15 * half),
-            torch.where(inside, log_weights.expand(-1, batch), torch.full_like(values, -math.inf)),
+            torch.where(inside, values, values.new_tensor((low + high) / 2)),
+            torch.where(inside, log_weights, log_weights.new_tensor(-math.inf)),
         )
-    scale = (centre - (low if math.isfinite(low) else high)).abs().clamp(min=1e-12)
-    reach = scale * torch.exp(inner)
-    return Nodes(
-        low + reach if math.isfinite(low) else high - reach, scale.log() + inner + log_slope + log_step
-    )
-
-
-def _levels(support: Constraint, sample: Tensor) -> list[float]:
-    if support is constraints.boolean:
-        return [0, 1]
-    low, high = _bounds(support, 0, math.inf)
-    top = int(sample.max()) + COUNTS if math.isinf(high) else int(high)
-    return list(range(int(low), top + 1))
+    end, side = (low, 1) if math.isfinite(low) else (high, -1)
+    scale = (centre - end).abs().clamp(min=1e-12)
+    return Nodes(end + side * scale * torch.exp(inner), scale.log() + inner + log_slope)
 
 
 def _bounds(support: Constraint, low: float, high: float) -> tuple[float, float]:
@@ -117,16 +102,13 @@ def _bounds(support: Constraint, low: float, high: float) -> tuple[float, float]
     return float(torch.as_tensor(below).min()), float(torch.as_tensor(above).max())
 
 
-def _whitened(sample: Tensor, count: int, event: torch.Size) -> Nodes:
-    """A grid in the principal axes of samples `[S, B, 2]`, so that correlated densities are met where they lie."""
-    centre = sample.mean(0)
+def _whitened(sample: Tensor, event: Sequence[int]) -> Nodes:
+    """A grid in the principal axes of samples `[S, B, 2]`: correlated densities are met where they lie."""
     tril = torch.linalg.cholesky(torch.stack([torch.cov(rows.T) for rows in sample.unbind(1)]))  # [B, 2, 2]
-    unit = torch.tensor([[-1.0], [1.0]], dtype=torch.float64) / math.sqrt(2)  # mean 0, standard deviation 1
-    line = line_nodes(constraints.real, unit - unit.median(), count)
-    first, second = torch.cartesian_prod(torch.arange(count), torch.arange(count)).unbind(-1)
+    line = line_nodes(constraints.real, sample.new_tensor([-1.0, 0.0, 1.0]).unsqueeze(-1), 141)
+    first, second = torch.cartesian_prod(torch.arange(141), torch.arange(141)).unbind(-1)
     u = torch.cat([line.values[first], line.values[second]], dim=-1)  # [G, 2]
-    values = centre + (tril * u[:, None, None, :]).sum(-1)
+    values = sample.mean(0) + (tril * u[:, None, None, :]).sum(-1)
     log_weights = line.log_weights[first] + line.log_weights[second]
-    return Nodes(
-        values.reshape(*values.shape[:2], *event), log_weights + tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    )
+    log_det = tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    return Nodes(values.reshape(*values.shape[:2], *event), log_weights + log_det)

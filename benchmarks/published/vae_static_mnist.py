@@ -1,10 +1,13 @@
 """Published MLP VAEs on statically binarised MNIST (Larochelle & Murray's split), reproduced.
 
-    python -m benchmarks.published.vae_static_mnist z40      # one 400-unit ReLU layer each way; published -L_200 89.78
-    python -m benchmarks.published.vae_static_mnist z128     # 256-256 each way; published -L_128 97.10, -ELBO 103.31
+    python -m benchmarks.published.vae_static_mnist z40
+        one 400-unit ReLU layer each way; published -L_200 89.78
+    python -m benchmarks.published.vae_static_mnist z128
+        256-256 each way; published -L_128 97.10, -ELBO 103.31
 
-Both train by `latentia.fit` on 50,000 images, keep the weights of the best validation ELBO, and evaluate the 10,000 test images.
-Numbers are nats per image; L_k is the importance-weighted lower bound with k samples. `--fraction 0.01` shortens the schedule.
+Both train by `latentia.fit` on 50,000 images, keep the weights of the best validation ELBO, and evaluate the
+10,000 test images. Numbers are nats per image; L_k is the importance-weighted lower bound with k samples.
+`--fraction 0.01` shortens the schedule.
 """
 
 from __future__ import annotations
@@ -46,7 +49,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def static_mnist() -> lt.data.Data:
-    """The fixed binarisation, from mnist_static.npz in LATENTIA_DATA (default ../shared/data); leaves with a line if absent."""
+    """The fixed binarisation, from mnist_static.npz in LATENTIA_DATA (default ../shared/data).
+
+    Leaves with a line where the file is absent.
+    """
     path = Path(os.environ.get("LATENTIA_DATA", "../shared/data")) / "mnist_static.npz"
     if not path.exists():
         sys.exit(f"skipped: {path} is not there; set LATENTIA_DATA to the folder that holds mnist_static.npz")
@@ -98,11 +104,13 @@ def main() -> None:
     print(f"model {setting['model']}, fit {options}, seed {arguments.seed}")
     for estimate in bounds:
         print(
-            f"-{estimate.name} = {-estimate.mean:.3f} nats per image (standard errors: Monte Carlo {estimate.mc_error:.3f}, "
-            f"rows {estimate.se:.3f}), 10,000 test images, an upper bound on -log p(x)"
+            f"-{estimate.name} = {-estimate.mean:.3f} nats per image "
+            f"(standard errors: Monte Carlo {estimate.mc_error:.3f}, rows {estimate.se:.3f}), "
+            f"10,000 test images, an upper bound on -log p(x)"
         )
     print(
-        f"best validation ELBO {run.best_value:.3f} at step {run.best_step:,} of {run.steps:,}; {run.executor}"
+        f"best validation ELBO {run.best_value:.3f} at step {run.best_step:,} of {run.steps:,}; "
+        f"{run.executor}"
     )
     device = (
         torch.cuda.get_device_name()
@@ -110,8 +118,8 @@ def main() -> None:
         else f"CPU, {torch.get_num_threads()} threads"
     )
     print(
-        f"{date.today()}; latentia {lt.__version__}, torch {torch.__version__}; {device}; fit {fitted - started:.0f} s, "
-        f"evaluation {time.perf_counter() - fitted:.0f} s"
+        f"{date.today()}; latentia {lt.__version__}, torch {torch.__version__}; {device}; "
+        f"fit {fitted - started:.0f} s, evaluation {time.perf_counter() - fitted:.0f} s"
     )
 
 

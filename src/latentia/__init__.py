@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from . import data, diagnostics, errors, models, nets, plots, schedules, testing
     from .archive import load_model, save
     from .data import load_data
-    from .evidence import Estimate, log_evidence
+    from .evidence.estimate import Estimate
+    from .evidence.log_evidence import log_evidence
     from .factor import Draw, Factor
     from .factors import (
         Bernoulli,
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
         StandardNormal,
     )
     from .joint import Joint
-    from .learn import Run, fit
+    from .learn.fit import fit
+    from .learn.run import Run
     from .model import Model
     from .nets import MLP, Constant, ConvDecoder, ConvEncoder, Table
     from .noise import GivenNoise, Noise

@@ -57,8 +57,8 @@ class Writer:
 
     def _call(self, thing: object) -> Any:
         if id(thing) in self._nodes:
-            number, node = self._nodes[id(thing)]
-            return {"ref": node.setdefault("id", number)}
+            number, first = self._nodes[id(thing)]
+            return {"ref": first.setdefault("id", number)}
         call = call_of(thing)
         if call is None or call.name not in CONSTRUCTORS:
             name = f"{type(thing).__module__}.{type(thing).__qualname__}"

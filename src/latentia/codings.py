@@ -16,7 +16,7 @@ Kind = str | int
 
 
 class Coding(Protocol):
-    """Values `[*lead, B, *event]` to features `[*lead, B, F]`, and a mask of entries to a mask of features."""
+    """Values `[*lead, B, *event]` to features `[*lead, B, F]`, masks of entries to masks of features."""
 
     def encode(self, value: Tensor) -> Tensor: ...
 
@@ -40,7 +40,8 @@ class OneHot:
 
 @dataclass(frozen=True)
 class ColumnCoding:
-    """A table's columns `[*lead, B, D]`: numbers and binaries as they are, counts as log(1 + x), codes one-hot.
+    """A table's columns `[*lead, B, D]`: numbers and binaries as they are, counts as log(1 + x), codes
+    one-hot.
 
     columns: "number", "binary" or "count", or the number of codes of a category.
     """

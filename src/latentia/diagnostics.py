@@ -23,15 +23,20 @@ if TYPE_CHECKING:
 ACTIVE = 0.01  # the variance above which Burda et al. call a unit active
 COLLAPSED = 0.1  # nats: a total KL below this says nothing about x
 CHUNK = 1000
+MORE_USE = (
+    "a warm-up of beta (linear_warmup, --warmup), free bits (--free-bits), a smaller beta, or networks of more "
+    "capacity"
+)
 
 PerUnit = Tensor | dict[str, Tensor]
 
 
 def activity(model: Model, rows: Any) -> PerUnit:
-    """Var_x E_q(u|x)[u] of each latent unit, float64 `[*event]`: how much its posterior mean moves with the data.
+    """Var_x E_q(u|x)[u] of each latent unit, float64 `[*event]`: how much its posterior mean moves with
+    the data.
 
-    A dict for several latent variables; categorical ones, whose codes have no variance, are left out. Raises ValueError for
-    fewer than two rows, and for a model without a density q.
+    A dict for several latent variables; categorical ones, whose codes have no variance, are left out.
+    Raises ValueError for fewer than two rows, and for a model without a density q.
 
     Burda, Grosse & Salakhutdinov (2016), section 5.2.
     """
@@ -52,7 +57,8 @@ def activity(model: Model, rows: Any) -> PerUnit:
 
 
 def active_units(model: Model, rows: Any, threshold: float = ACTIVE) -> PerUnit:
-    """Whether each latent unit is active, Var_x E_q(u|x)[u] > threshold: bool `[*event]`, or a dict as in `activity`.
+    """Whether each latent unit is active, Var_x E_q(u|x)[u] > threshold: bool `[*event]`, or a dict as in
+    `activity`.
 
     Burda, Grosse & Salakhutdinov (2016), section 5.2.
     """
@@ -63,11 +69,12 @@ def active_units(model: Model, rows: Any, threshold: float = ACTIVE) -> PerUnit:
 
 
 def kl_per_dimension(model: Model, rows: Any, seed: int = 0) -> PerUnit | None:
-    """Mean over the rows of KL(q(u | x) || p(u | .)) in nats, float64 `[*event]` for each latent variable: a dict for several.
+    """Mean over the rows of KL(q(u | x) || p(u | .)) in nats, float64 `[*event]` for each latent
+    variable: a dict for several.
 
-    It is the closed form, and so exists where both distributions factorise over the event; other variables are left out,
-    and None says that none is left (a full or low-rank q has one KL for the whole vector). Where p(u | .) has latent parents
-    they are drawn once per row, by `seed`.
+    It is the closed form, and so exists where both distributions factorise over the event; other
+    variables are left out, and None says that none is left (a full or low-rank q has one KL for the whole
+    vector). Where p(u | .) has latent parents they are drawn once per row, by `seed`.
     """
     model.require_density()
     if model.q is None:
@@ -91,7 +98,9 @@ def kl_per_dimension(model: Model, rows: Any, seed: int = 0) -> PerUnit | None:
 
 
 def total_kl(model: Model, rows: Any, seed: int = 0) -> float:
-    """Mean over the rows of the ELBO's KL term, in nats: E_q[log q(z | x) - log p(z)], in closed form where there is one."""
+    """Mean over the rows of the ELBO's KL term, in nats: E_q[log q(z | x) - log p(z)], in closed form
+    where there is one.
+    """
     model.require_density()
     rows, noise, total = model.rows(rows), Noise(seed, model.device, model.dtype), 0.0
     with torch.no_grad():
@@ -102,28 +111,31 @@ def total_kl(model: Model, rows: Any, seed: int = 0) -> float:
 
 
 def collapse_warning(model: Model, rows: Any) -> str | None:
-    """A sentence with its remedy when the posterior has collapsed on these rows, wholly or in most units; else None.
+    """A sentence with its remedy when the posterior has collapsed on these rows, wholly or in most units;
+    else None.
 
-    Collapsed: the total KL is below 0.1 nat, or no unit is active. Mostly collapsed: fewer than half of the units are active.
+    Collapsed: the total KL is below 0.1 nat, or no unit is active. Mostly collapsed: fewer than half of
+    the units are active.
 
-    Bowman et al. (2016), "Generating sentences from a continuous space"; Lucas et al. (2019), "Don't blame the ELBO!".
+    Bowman et al. (2016), "Generating sentences from a continuous space"; Lucas et al. (2019), "Don't
+    blame the ELBO!".
     """
     rows = model.rows(rows)
-    if not model.latent or any(model.q is not None and not model.q[name].has_density for name in model.latent):
+    if not model.latent or any(
+        model.q is not None and not model.q[name].has_density for name in model.latent
+    ):
         return None
     kl = total_kl(model, rows)
     used, units = count_active(active_units(model, rows)) if len(rows) > 1 else (1, 1)
     if kl < COLLAPSED or (units and used == 0):
         return (
-            f"The posterior has collapsed: q(z | x) is the prior whatever x is (KL {kl:.2g} nats, {used} of {units} units active), "
-            f"so z says nothing about x. Fit again with a warm-up (--warmup, linear_warmup), free bits (--free-bits), a smaller "
-            f"beta, or a decoder and encoder of more capacity."
+            f"The posterior has collapsed: q(z | x) is the prior whatever x is (KL {kl:.2g} nats, "
+            f"{used} of {units} units active), so z says nothing about x. Fit again with {MORE_USE}."
         )
     if used < units / 2:
         return (
-            f"Most of the posterior has collapsed: {used} of {units} latent units are active, and the others follow the prior. "
-            f"A smaller latent size would do as well; to use more units, fit with a warm-up (--warmup, linear_warmup), free bits "
-            f"(--free-bits), a smaller beta, or more capacity."
+            f"Most of the posterior has collapsed: {used} of {units} latent units are active, and the others "
+            f"follow the prior. A smaller latent size would do as well; to use more units, fit with {MORE_USE}."
         )
     return None
 

@@ -54,7 +54,8 @@ class Completion(NamedTuple):
     """Values with what was absent filled in.
 
     values         every variable; those drawn are `[S, B, *event]`
-    log_weight     the log weight of each sample in an average: -log S where all are draws, else a tensor `[S, B]`
+    log_weight     the log weight of each sample in an average: -log S where all are draws, else a tensor
+                   `[S, B]`
     log_q          log q(v | parents) for each variable v drawn, `[S, B]`, zero in rows where v was observed
     distributions  the distribution of each variable drawn wholly, where the family has one
     """
@@ -150,8 +151,8 @@ class Joint(nn.Module):
             observed = None if observed is None else coding.spread(observed)
         elif not value.is_floating_point() and not factor.takes_codes:
             raise ValueError(
-                f"{parent!r} holds integer codes of an unknown number of classes: give it a Categorical factor, "
-                f"or pass it as a one-hot vector"
+                f"{parent!r} holds integer codes of an unknown number of classes: give it a Categorical "
+                f"factor, or pass it as a one-hot vector"
             )
         if factor.missing:
             seen = torch.ones_like(value) if observed is None else _spread(observed, value, dims)
@@ -235,8 +236,7 @@ class Joint(nn.Module):
             seen = _spread(observed, drawn.value, len(factor.event)) > 0
             filled[name] = torch.where(seen, filled[name], drawn.value)
             del filled[name + MASK]
-            log_prob = drawn.log_prob()
-            log_q.add(name, partial(torch.where, observed, torch.zeros_like(log_prob), log_prob))
+            log_q.add(name, partial(_where_latent, observed, drawn.log_prob()))
         return Completion(filled, -math.log(samples), log_q, distributions)
 
     def equation(self, symbol: str = "p") -> str:
@@ -274,6 +274,11 @@ def average(terms: Tensor, log_weight: Tensor | float) -> Tensor:
     if isinstance(log_weight, float):
         return terms.mean(0) if len(terms) > 1 else terms.squeeze(0)
     return (log_weight.exp() * terms).sum(0)
+
+
+def _where_latent(observed: Tensor, log_prob: Tensor) -> Tensor:
+    """log q `[S, B]` of the rows where the variable is latent, zero in those `[B]` where it was observed."""
+    return torch.where(observed, torch.zeros_like(log_prob), log_prob)
 
 
 def _spread(observed: Tensor, like: Tensor, dims: int) -> Tensor:

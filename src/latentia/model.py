@@ -84,7 +84,7 @@ class Model(nn.Module):
                 )
 
     def rows(self, x: Any) -> Rows:
-        """The user's data as rows: by the schema where there is one, taken as they are otherwise, and checked.
+        """The user's data as rows, checked: by the schema where there is one, otherwise taken as they are.
 
         A dict may hold "weight" `[N]`, how much each row counts, beside the variables.
         """

@@ -1,4 +1,4 @@
-"""What fit promises: it climbs, it skips what is not finite, it stops early, it keeps the best, it leaves the rest alone."""
+"""What fit promises: climb, skip what is not finite, stop early, keep the best, leave the rest alone."""
 
 from __future__ import annotations
 

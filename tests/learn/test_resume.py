@@ -22,8 +22,8 @@ import latentia as lt
 folder, resume, steps = sys.argv[1], sys.argv[2] == "resume", int(sys.argv[3])
 data = lt.load_data("digits", binarise="dynamic")
 model = lt.models.vae(data=data, latent=3, hidden=(24,), seed=1)
-lt.fit(model, data, lt.iwae, samples=3, steps=steps, batch=100, valid_every=40, checkpoint_every=7, patience=None, seed=5,
-       schedule="cosine", clip=50.0, out=folder, resume=resume, progress=False)
+lt.fit(model, data, lt.iwae, samples=3, steps=steps, batch=100, valid_every=40, checkpoint_every=7,
+       patience=None, seed=5, schedule="cosine", clip=50.0, out=folder, resume=resume, progress=False)
 """
 STEPS = 1500
 

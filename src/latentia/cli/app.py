@@ -60,11 +60,13 @@ app = App(
     help_format="plaintext",
     help_epilogue=EXITS,
     version=f"latentia {__version__}",
+    suppress_keyboard_interrupt=False,
     group_commands=Group("Commands", sort_key=0),
     group_arguments=Group("Arguments", sort_key=0),
     group_parameters=Group("Options", sort_key=6),
 )
-for order, command in enumerate((fit, evaluate, sample, reconstruct, embed, score, plot, models, data), start=1):
+COMMANDS = (fit, evaluate, sample, reconstruct, embed, score, plot, models, data)
+for order, command in enumerate(COMMANDS, start=1):
     register(app, command.run, command.__name__.rpartition(".")[2], order, command.EXAMPLES)
 
 
@@ -106,12 +108,14 @@ def judged(error: BaseException) -> tuple[int, str]:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" while writing {error.filename}" if error.filename else ""
         return 1, (
-            f"the disk is full{where}. What was written before is whole: free some space, then go on with the same command "
-            f"(a fit with --resume)"
+            f"the disk is full{where}. What was written before is whole: free some space and go on with the "
+            f"same command (a fit with --resume)"
         )
     if isinstance(error, OSError):
         return 1, text
     if isinstance(error, ValueError):
         return 2, text
+    if isinstance(error, ImportError) and "latentia[" in text:  # an extra that is not installed
+        return 1, text
     kind = type(error).__name__
     return 1, f"internal error ({kind}{': ' + text if text else ''}); LATENTIA_DEBUG=1 shows where it arose"

@@ -28,11 +28,14 @@ if TYPE_CHECKING:
 
 OWN_TO_MODELS = ("data", "event", "seed")
 OWN_TO_OBJECTIVES = ("p", "q", "values", "noise")
+OWN_TO_FIT = ("resume", "overwrite", "warm_start", "progress")
 READ = ("key", "types", "label", "split", "binarise", "standardise")
 
 
 def located(source: str) -> str:
-    """A path made absolute, so that a run finds its data from any folder; a name, or what is not there, as it is."""
+    """A path made absolute, so that a run finds its data from any folder; a name, or what is not there,
+    as is.
+    """
     path = Path(source).expanduser()
     return str(path.absolute()) if source not in NAMES and path.exists() else source
 
@@ -41,7 +44,9 @@ def data_from(settings: Settings, seed: int) -> Data:
     """The data of a run, in its splits. Raises UsageError where no source is named."""
     options = settings["data"]
     if "source" not in options:
-        raise UsageError("say which data to use: a name that `latentia data` lists, or a path, such as latentia fit digits")
+        raise UsageError(
+            "say which data to use: a name that `latentia data` lists, or a path; latentia fit digits"
+        )
     given = {name: options[name] for name in READ if name in options}
     files = {name: options[name] for name in ("valid", "test") if name in options}
     return load_data(options["source"], seed=seed, **given, **files)
@@ -81,15 +86,16 @@ def own_function(spec: str, flag: str) -> Callable[..., Any]:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != module_name.partition(".")[0]:
             raise
-        raise UsageError(f"{flag} {spec}: there is no module {module_name!r} in {here} or installed") from error
+        raise UsageError(f"{flag} {spec}: no module {module_name!r} is in {here} or installed") from error
     except (ValueError, TypeError) as error:
         raise UsageError(f"{flag} {spec}: {module_name!r} is no module's name") from error
     finally:
         sys.path.remove(here)
     found = getattr(module, attribute, None)
     if not callable(found):
-        public = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-        raise UsageError(f"{flag} {spec}: {module_name} has no function {attribute!r}{did_you_mean(attribute, public)}")
+        public = [name for name, value in vars(module).items() if callable(value) and name[0] != "_"]
+        hint = did_you_mean(attribute, public)
+        raise UsageError(f"{flag} {spec}: {module_name} has no function {attribute!r}{hint}")
     own: Callable[..., Any] = found
     return own
 
@@ -97,8 +103,8 @@ def own_function(spec: str, flag: str) -> Callable[..., Any]:
 def build_model(settings: Settings, data: Data, seed: int) -> Model:
     """The model that the settings ask for, built on the data.
 
-    Of a function's parameters, `data` (or `event`) and `seed` are passed where it has them. Raises UsageError for an option
-    that it does not take.
+    Of a function's parameters, `data` (or `event`) and `seed` are passed where it has them. Raises
+    UsageError for an option that it does not take.
     """
     given = dict(settings["model"])
     name = given.pop("name", "vae")
@@ -135,7 +141,7 @@ def covariance(text: str) -> Covariance:
 
 
 def objective_from(settings: Settings) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """The objective and the keywords that `fit` hands it. Raises UsageError for an option that it does not take."""
+    """The objective and the keywords that `fit` hands it; UsageError for an option that it does not take."""
     given = dict(settings["objective"])
     name = given.pop("name", "elbo")
     function = objective_function(name)
@@ -155,13 +161,13 @@ def signature_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter
 
 
 def resolved(settings: Settings, data: Data) -> dict[str, Any]:
-    """Every option as it stands, for config.toml: what was given over the defaults of the functions that take it."""
+    """Every option as it stands, for config.toml: what was given, over the defaults of what takes it."""
     name, objective = settings["model"].get("name", "vae"), settings["objective"].get("name", "elbo")
     parameters = inspect.signature(model_function(name)).parameters
     model = {"name": name, **defaults(parameters, without=(*OWN_TO_MODELS, "missing"))}
     if "likelihood" in parameters and ":" not in name:
         model["likelihood"] = data.schema.likelihood
-    options = defaults(inspect.signature(fit).parameters, without=("resume", "overwrite", "warm_start", "progress"))
+    options = defaults(inspect.signature(fit).parameters, without=OWN_TO_FIT)
     length = {} if "epochs" in settings["fit"] else {"steps": 10_000}
     return {
         VERSION: __version__,
@@ -185,9 +191,8 @@ def check_keywords(
     takes = [name for name in parameters if name not in own]
     for name in given:
         if name not in takes:
-            raise UsageError(
-                f"{what} has no option {name!r}{did_you_mean(name, takes) or '; it takes ' + (', '.join(takes) or 'none')}"
-            )
+            hint = did_you_mean(name, takes) or f"; it takes {', '.join(takes) or 'none'}"
+            raise UsageError(f"{what} has no option {name!r}{hint}")
 
 
 def defaults(parameters: Mapping[str, inspect.Parameter], without: tuple[str, ...]) -> dict[str, Any]:

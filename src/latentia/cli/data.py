@@ -21,9 +21,13 @@ def run() -> None:
         table.add_column(heading, no_wrap=heading in ("name", ""))
     sets = list_data()
     for one in sets:
-        table.add_row(one.name, one.what, one.shape, "embedded" if one.places == "embedded" else "found" if one.found else "not here")
+        state = "embedded" if one.places == "embedded" else "found" if one.found else "not here"
+        table.add_row(one.name, one.what, one.shape, state)
     show(table)
     absent = [(one.name, f"looked for as {one.places}") for one in sets if not one.found]
     if absent:
         show("", facts("", absent))
-    show("", "Or a path: .csv or .tsv (also .gz), .parquet, .npy, .npz, an IDX file, a folder of IDX files or of pictures.")
+    show(
+        "",
+        "Or a path: .csv or .tsv (also .gz), .parquet, .npy, .npz, IDX, a folder of pictures.",
+    )

@@ -28,7 +28,7 @@ def announced(model: Model, name: str, data: Data, asked: bool) -> str:
     for variable in model.observed:
         factor = model.p[variable]
         reason = "as asked" if asked else _why(data, factor)
-        lines.append(f"  {_symbol('p', variable, factor)} is {_family(factor)}{': ' + reason if reason else ''}")
+        lines.append(f"  {_symbol('p', variable, factor)} is {_family(factor)}{reason and ': ' + reason}")
     return "\n".join(lines)
 
 
@@ -70,13 +70,15 @@ def learnt(run: Run, data: Data, notes: Sequence[str]) -> RichTable:
         shift = float(data.schema.log_jacobian(model.batch(rows, slice(None))).mean())
         inside = f" ({run.best_value:.3f} after preprocessing)" if shift else ""
         bound = f"{run.best_value + shift:.3f} nats per row, in {data.schema.units}{inside}"
-        pairs += [(f"best validation {run.objective}", bound), ("at step", f"{run.best_step:,} of {run.steps:,}")]
-    reason = {"patience": "no better bound for a while", "steps": "all steps done"}.get(run.stopped, run.stopped)
+        pairs.append((f"best validation {run.objective}", bound))
+        pairs.append(("at step", f"{run.best_step:,} of {run.steps:,}"))
+    reasons = {"patience": "no better bound for a while", "steps": "all steps done"}
+    reason = reasons.get(run.stopped, run.stopped)
     pairs.append(("stopped", f"{reason}, after {run.seconds:.1f} s ({run.executor})"))
     if run.skipped:
         pairs.append(("skipped steps", f"{run.skipped:,}, whose gradients were not finite"))
     pairs += [(f"learnt scale of {name}", text) for name, text in _scales(model, rows)]
-    if model.latent and all(model.q is not None and model.q[name].has_density for name in model.latent) and len(rows) > 1:
+    if model.latent and len(rows) > 1:
         used, units = count_active(active_units(model, rows))
         pairs.append(("active units", f"{used} of {units}, on {len(rows):,} {which} rows"))
     pairs += [("note", note) for note in notes]
@@ -86,7 +88,9 @@ def learnt(run: Run, data: Data, notes: Sequence[str]) -> RichTable:
 
 @torch.no_grad()
 def _scales(model: Model, rows: Rows) -> Iterator[tuple[str, str]]:
-    """The learnt standard deviation of each observed variable that has one, in the data's units and in the model's."""
+    """The learnt standard deviation of each observed variable that has one, in the data's units where
+    they differ.
+    """
     for name in model.observed:
         factor, field = model.p[name], None if model.schema is None else model.schema.fields.get(name)
         if isinstance(factor, Columns) and len(factor.scale):
@@ -103,9 +107,13 @@ def _scales(model: Model, rows: Rows) -> Iterator[tuple[str, str]]:
                 values = model.q.complete(values, Noise(0, model.device, model.dtype)).values
             parents = model.p.parents(name, model.p.computed(values))
             scale = float(factor.distribution(*parents).stddev.flatten()[0])
-            pixels = f" of {field.levels:g} levels" if isinstance(field, Image) else ""
-            own = f"{scale * field.levels:.3g}{pixels}, " if isinstance(field, Image) and field.levels != 1 else ""
-            yield name, f"{own}{scale:.4g} after preprocessing"
+            if isinstance(field, Image) and field.levels != 1:
+                yield (
+                    name,
+                    f"{scale * field.levels:.3g} of {field.levels:g} levels, {scale:.4g} after preprocessing",
+                )
+            else:
+                yield name, f"{scale:.4g} after preprocessing"
 
 
 def next_commands(out: Path, model: Model, own: str) -> str:
@@ -116,5 +124,6 @@ def next_commands(out: Path, model: Model, own: str) -> str:
         commands.append(f"latentia sample {out} -n 64 --out samples.{ending}{own}")
     else:
         commands.append(f"latentia embed {out} --out codes.csv{own}")
-    commands += [f"latentia reconstruct {out} --out reconstructions.{ending}{own}", f"latentia plot {out}{own}"]
+    commands.append(f"latentia reconstruct {out} --out reconstructions.{ending}{own}")
+    commands.append(f"latentia plot {out}{own}")
     return "\n".join(["", "Next:", *(f"  {command}" for command in commands)])

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
-
-from .options import RowOptions, RunOptions, flag
+from .options import OtherData, RowOptions, RunFolder, RunOptions, flag
 
 EXAMPLES = """\
 Examples:
@@ -18,12 +16,13 @@ Examples:
 
 
 def run(
-    folder: Annotated[Path, Parameter(name="RUN", help="A run folder or a model folder.")],
-    data: Annotated[str | None, Parameter(help="Other data: all its rows.", show_default="the run's own")] = None,
+    folder: RunFolder,
+    data: OtherData = None,
     /,
     *,
     out: Annotated[
-        Path | None, flag("A name ending in .csv, .npz or .npy (the codes alone).", "CSV on stdout", metavar="FILE")
+        Path | None,
+        flag("A name ending in .csv, .npz or .npy (the codes alone).", "CSV on stdout", metavar="FILE"),
     ] = None,
     row_options: RowOptions = RowOptions(),  # noqa: B008 (frozen)
     run_options: RunOptions = RunOptions(),  # noqa: B008
@@ -33,6 +32,8 @@ def run(
     It is the mean of q(z | x), beside the row's number in its source (counted from 0) and its label.
     """
     import sys
+
+    import numpy as np
 
     from .output import Cells, as_array, csv_text, ending, npy_bytes, npz_bytes, say, write
     from .runs import choose, open_run
@@ -44,10 +45,11 @@ def run(
     found = opened.model.encode(chosen.rows)
     codes = found if isinstance(found, dict) else {next(iter(opened.model.latent or ("z",))): found}
     if kind == ".npz":
-        write(out or Path(), npz_bytes({**beside_rows(chosen.rows), **{name: as_array(code) for name, code in codes.items()}}))
+        arrays = {name: as_array(code) for name, code in codes.items()}
+        write(out or Path(), npz_bytes({**beside_rows(chosen.rows), **arrays}))
     elif kind == ".npy":
         flat = [as_array(code).reshape(len(code), -1) for code in codes.values()]
-        write(out or Path(), npy_bytes(flat[0] if len(flat) == 1 else __import__("numpy").concatenate(flat, 1)))
+        write(out or Path(), npy_bytes(np.concatenate(flat, axis=1)))
     else:
         columns: dict[str, Cells] = beside_rows(chosen.rows)
         for name, code in codes.items():

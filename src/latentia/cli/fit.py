@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from .options import DataOptions, FitOptions, ModelOptions, ObjectiveOptions, flag
+from .options import DataOptions, FitOptions, ModelOptions, ObjectiveOptions, Switch, flag
 
 if TYPE_CHECKING:
     from .settings import Settings
@@ -21,16 +21,18 @@ Examples:
   latentia fit digits --objective iwae --samples 50
   latentia fit digits --model mine:wide_vae --objective mine:tempered
 
-The last one takes the functions wide_vae(data=..., latent=...) and tempered(p, q, values, noise, ...) of ./mine.py.
+The last one takes wide_vae(data=..., latent=...) and tempered(p, q, values, noise, ...) of ./mine.py.
 
-A config file holds the same options, in the sections [data], [model], [objective] and [fit]; flags override it. \
-RUN/config.toml is one, with every option as it was resolved."""
+A config file holds the same options, in the sections [data], [model], [objective] and [fit]; flags override \
+it. RUN/config.toml is one, with every option as it was resolved."""
 
 
 def run(
     data: Annotated[
         str | None,
-        Parameter(help="A name that `latentia data` lists, or a path: CSV, Parquet, NPY, NPZ, IDX, a folder of pictures."),
+        Parameter(
+            help="A name that `latentia data` lists, or a path: CSV, Parquet, NPY, NPZ, IDX, pictures."
+        ),
     ] = None,
     /,
     *,
@@ -39,17 +41,18 @@ def run(
     objective_options: ObjectiveOptions = ObjectiveOptions(),  # noqa: B008
     fit_options: FitOptions = FitOptions(),  # noqa: B008
     out: Annotated[Path | None, flag("The run folder.", "runs/DATA", metavar="FOLDER")] = None,
-    config: Annotated[Path | None, flag("Options from a TOML file; flags override it.", metavar="FILE")] = None,
-    resume: Annotated[
-        bool, Parameter(help="Go on with the run in --out.", negative="", show_default=False)
-    ] = False,
-    overwrite: Annotated[bool, Parameter(help="Replace the run in --out.", negative="", show_default=False)] = False,
-    quiet: Annotated[bool, Parameter(help="No notes and no progress.", negative="", show_default=False)] = False,
+    config: Annotated[
+        Path | None, flag("Options from a TOML file; flags override it.", metavar="FILE")
+    ] = None,
+    resume: Annotated[Switch, Parameter(help="Go on with the run in --out.")] = False,
+    overwrite: Annotated[Switch, Parameter(help="Replace the run in --out.")] = False,
+    quiet: Annotated[Switch, Parameter(help="No notes and no progress.")] = False,
 ) -> None:
     """Fit a model to data.
 
-    The method is stochastic gradient ascent of a lower bound on log p(x). It stops when the validation bound no longer grows,
-    keeps the best weights, and writes a run folder: config.toml, metrics.jsonl, checkpoints/ and model/.
+    The method is stochastic gradient ascent of a lower bound on log p(x). It stops when the validation
+    bound no longer grows, keeps the best weights, and writes a run folder: config.toml, metrics.jsonl,
+    checkpoints/ and model/.
     """
     from .build import located
     from .settings import from_flags, merged, read_config
@@ -70,7 +73,8 @@ def claimed(
 ) -> Settings:
     """The settings for a run in this folder: its own with the flags over them when it is resumed.
 
-    Raises UsageError for an existing run that is neither resumed nor to be replaced, and for one that is absent.
+    Raises UsageError for an existing run that is neither resumed nor to be replaced, and for one that is
+    absent.
     """
     from ..errors import UsageError
     from .runs import recorded
@@ -81,24 +85,32 @@ def claimed(
         raise UsageError("--resume goes on and --overwrite starts anew: say one of them")
     if exists and not (resume or overwrite):
         raise UsageError(
-            f"{out} holds a run already: add --resume to go on with it, --overwrite to replace it, or choose another --out"
+            f"{out} holds a run already: add --resume to go on with it, --overwrite to replace it, or choose "
+            f"another --out"
         )
     if not resume:
         return settings
     if config is not None:
         raise UsageError("--resume goes on with the options in the run folder: leave --config out")
     if not exists:
-        raise UsageError(f"there is no run in {out} to resume: leave --resume out, or name its folder with --out")
+        raise UsageError(
+            f"there is no run in {out} to resume: leave --resume out, or name its folder by --out"
+        )
     old = recorded(out)
     refuse_changes(old, flags)
     return merged(old, flags)
 
 
 def train(settings: Settings, out: Path, *, resume: bool, overwrite: bool, quiet: bool) -> None:
-    """Read the data, build and announce the model, fit it, and show what was learnt."""
+    """Read the data, build and announce the model, fit it, and show what was learnt.
+
+    Names are looked up before the data are read, so that a misspelt one is told at once; all is then
+    built from the resolved settings, so that config.toml says what was done.
+    """
     import warnings
 
     from ..archive import foreign_parts
+    from ..errors import Interrupted
     from ..learn import fit
     from .build import build_model, data_from, fit_arguments, model_function, objective_from, resolved
     from .describe import announced, learnt, next_commands
@@ -106,28 +118,32 @@ def train(settings: Settings, out: Path, *, resume: bool, overwrite: bool, quiet
 
     seed = settings["fit"].get("seed", 0)
     model_function(settings["model"].get("name", "vae"))
-    objective, keywords = objective_from(settings)
+    objective_from(settings)
     data = data_from(settings, seed)
     say("\n".join([f"Data: {data.name}", *(f"  {note}" for note in data.notes)]), quiet)
-    model = build_model(settings, data, seed)
     config = resolved(settings, data)
+    model, (objective, keywords) = build_model(config, data, seed), objective_from(config)
     name = config["model"]["name"]
     say(announced(model, name, data, asked="likelihood" in settings["model"]), quiet)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*parts that are not latentia's")
-        run = fit(
-            model,
-            data,
-            objective,
-            out=out,
-            resume=resume,
-            overwrite=overwrite,
-            progress=not quiet,
-            config=config,
-            **keywords,
-            **fit_arguments(config["fit"]),
-        )
+        try:
+            run = fit(
+                model,
+                data,
+                objective,
+                out=out,
+                resume=resume,
+                overwrite=overwrite,
+                progress=not quiet,
+                config=config,
+                **keywords,
+                **fit_arguments(config["fit"]),
+            )
+        except Interrupted as error:
+            way = f"{error}, such as latentia fit --out {out} --resume"
+            raise Interrupted(way, error.exit_code - 128) from None
     own = foreign_parts(model)
-    notes = [f"The model holds parts of your own ({', '.join(own)}): give its other commands --model {name}"] if own else []
-    show(learnt(run, data, notes))
+    note = f"The model holds parts of your own ({', '.join(own)}): give the other commands --model {name}"
+    show(learnt(run, data, [note] if own else []))
     say(next_commands(out, model, f" --model {name}" if own else ""), quiet)

@@ -6,6 +6,7 @@ None means not given. What is then taken stands in the help, and in config.toml 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
@@ -18,8 +19,7 @@ FIT = Group("Learning", sort_key=5)
 
 def flag(text: str, default: str = "", name: str | None = None, metavar: str | None = None) -> Parameter:
     """An option with its help; `default` is shown there, not applied."""
-    more = {"metavar": metavar} if metavar else {}
-    return Parameter(name=name, help=text, show_default=default or False, **more)
+    return Parameter(name=name, help=text, show_default=default or False, metavar=metavar)
 
 
 @Parameter(name="*", group=DATA)
@@ -37,8 +37,8 @@ class DataOptions:
     types: Annotated[
         str | None,
         flag(
-            "Kinds of columns, where the inferred ones (printed) are wrong: age=number,id=ignored. The kinds are number, "
-            "binary, count, category, ignored.",
+            "Kinds of columns, where the inferred ones (printed) are wrong: age=number,id=ignored. The kinds "
+            "are number, binary, count, category, ignored.",
             metavar="NAME=KIND,...",
         ),
     ] = None
@@ -61,7 +61,8 @@ class ModelOptions:
     name: Annotated[
         str | None,
         flag(
-            "A model that `latentia models` lists, or module:function, a function of your own, imported from this folder.",
+            "A model that `latentia models` lists, or module:function, a function of your own, imported from "
+            "this folder.",
             "vae",
             name="--model",
         ),
@@ -83,7 +84,8 @@ class ModelOptions:
     likelihood: Annotated[
         str | None,
         flag(
-            "p(x | z): bernoulli, normal (one learnt scale) or normal_network (a scale per entry from the decoder).",
+            "p(x | z): bernoulli, normal (one learnt scale), normal_network (a scale per entry from the "
+            "decoder) or columns (each by its kind).",
             "what suits the data",
         ),
     ] = None
@@ -109,9 +111,7 @@ class ObjectiveOptions:
         int | None, flag("Draws of z per example: S of the ELBO, K of IWAE.", "1; iwae: 5")
     ] = None
     beta: Annotated[float | None, flag("Weight of the KL term.", "1")] = None
-    warmup: Annotated[
-        int | None, flag("Let beta grow from 0 over the first steps.", metavar="STEPS")
-    ] = None
+    warmup: Annotated[int | None, flag("Let beta grow from 0 over the first steps.", metavar="STEPS")] = None
     free_bits: Annotated[
         float | None, flag("Nats per latent dimension that cost nothing.", "0", metavar="NATS")
     ] = None
@@ -129,7 +129,10 @@ class FitOptions:
     optimizer: Annotated[str | None, flag("adam, adamw, rmsprop or sgd.", "adam")] = None
     schedule: Annotated[
         str | None,
-        flag("Factor on the learning rate: constant, cosine, linear, or by step: 5000=0.3,8000=0.1.", "constant"),
+        flag(
+            "Factor on the learning rate: constant, cosine, linear, or by step: 5000=0.3,8000=0.1.",
+            "constant",
+        ),
     ] = None
     clip: Annotated[float | None, flag("Largest norm of the gradient.", metavar="NORM")] = None
     patience: Annotated[
@@ -142,9 +145,7 @@ class FitOptions:
     checkpoint_every: Annotated[
         int | None, flag("Steps between checkpoints.", "each validation", metavar="STEPS")
     ] = None
-    alternate: Annotated[
-        bool | None, flag("Variational EM: update q and p in turn.")
-    ] = None
+    alternate: Annotated[bool | None, flag("Variational EM: update q and p in turn.")] = None
     precision: Annotated[Literal["fp32", "bf16"] | None, flag("Arithmetic of the networks.", "fp32")] = None
     compile: Annotated[
         Literal["auto", "yes", "no"] | None, flag("Compile the step: auto does in long runs.", "auto")
@@ -157,6 +158,17 @@ class FitOptions:
 
 RUN = Group("Which model, which rows", sort_key=1)
 
+RunFolder = Annotated[Path, Parameter(name="RUN", help="A run folder or a model folder.")]
+OtherData = Annotated[
+    str | None,
+    Parameter(
+        name="DATA",
+        help="Other data, a name or a path: all its rows.",
+        show_default="a split of the run's own",
+    ),
+]
+Switch = Annotated[bool, Parameter(negative="", show_default=False)]
+
 
 @Parameter(name="*", group=RUN)
 @dataclass(frozen=True)
@@ -165,7 +177,10 @@ class RunOptions:
 
     model: Annotated[
         str | None,
-        flag("For a model with parts of your own: the module:function it was fitted with.", metavar="MODULE:FUNCTION"),
+        flag(
+            "For a model with parts of your own: the module:function it was fitted with.",
+            metavar="MODULE:FUNCTION",
+        ),
     ] = None
     device: Annotated[str | None, flag("cpu, or cuda.", "cpu")] = None
 

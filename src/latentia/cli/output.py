@@ -42,7 +42,14 @@ def show(*things: Table | str) -> None:
 
 def facts(title: str, pairs: Iterable[tuple[str, str]]) -> Table:
     """A table of two columns: what, and how much."""
-    table = Table(title=title or None, title_justify="left", show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(
+        title=title or None,
+        title_justify="left",
+        show_header=False,
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+    )
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in pairs:
@@ -86,7 +93,7 @@ def cell(value: Any) -> str:
 def npz_bytes(arrays: Mapping[str, Cells]) -> bytes:
     """An NPZ file of arrays, compressed."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **dict(arrays))
+    np.savez_compressed(buffer, allow_pickle=False, **dict(arrays))
     return buffer.getvalue()
 
 
@@ -106,8 +113,8 @@ def as_array(value: Tensor) -> Cells:
 def picture(images: Cells, field: Field | None, columns: int | None = None, gap: int = 2) -> bytes:
     """A PNG of images `[N, C, H, W]` in a grid, small ones enlarged by whole factors.
 
-    Intensities run from 0 to the field's levels; to what is there where the field does not say. Raises UsageError where the
-    values are no images, or pillow is not installed.
+    Intensities run from 0 to the field's levels; to what is there where the field does not say. Raises
+    UsageError where the values are no images, or pillow is not installed.
     """
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise UsageError(f"values of shape {list(images.shape[1:])} are no pictures: write .csv or .npz")

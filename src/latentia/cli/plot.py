@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
-
-from .options import RunOptions
+from .options import RunFolder, RunOptions
 
 EXAMPLES = """\
 Examples:
@@ -16,14 +11,15 @@ Examples:
 
 
 def run(
-    folder: Annotated[Path, Parameter(name="RUN", help="A run folder.")],
+    folder: RunFolder,
     /,
     *,
     run_options: RunOptions = RunOptions(),  # noqa: B008 (frozen)
 ) -> None:
     """Draw the run, and write its report.
 
-    RUN/plots gets loss and terms, reconstructions, samples, the latent plane, KL per dimension and the graph. RUN/report.html holds them all with the numbers, in one file.
+    RUN/plots gets loss and terms, reconstructions, samples, the latent plane, KL per dimension and the
+    graph. RUN/report.html holds them all with the numbers, in one file.
     """
     from ..errors import UsageError
     from .output import show
@@ -36,5 +32,5 @@ def run(
     from ..report import write_report
 
     data = opened.data()
-    written = [*plot_run(opened.run, opened.model, data), write_report(opened.run)]
+    written = [*plot_run(opened.run, opened.model, data), write_report(opened.run, opened.model, data)]
     show(*(str(path) for path in written))

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
-
-from .options import RowOptions, RunOptions, flag
+from .options import OtherData, RowOptions, RunFolder, RunOptions, flag
 
 EXAMPLES = """\
 Examples:
@@ -19,8 +17,8 @@ PAIRS = 16  # pictures in a line
 
 
 def run(
-    folder: Annotated[Path, Parameter(name="RUN", help="A run folder or a model folder.")],
-    data: Annotated[str | None, Parameter(help="Other data: all its rows.", show_default="the run's own")] = None,
+    folder: RunFolder,
+    data: OtherData = None,
     /,
     *,
     out: Annotated[
@@ -36,7 +34,8 @@ def run(
 ) -> None:
     """Encode rows and decode them.
 
-    Writes the mean of p(x | z) at the mean of q(z | x) for each row, in the data's own columns, order and units.
+    Writes the mean of p(x | z) at the mean of q(z | x) for each row, in the data's own columns, order and
+    units.
     """
     from .output import ending, say
     from .runs import choose, open_run

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -33,13 +32,19 @@ class Opened:
         return int(self.settings["fit"].get("seed", 0))
 
     def data(self) -> Data:
-        """The run's own data in its splits. Raises DataError where they are no longer those that the model was fitted to."""
+        """The run's own data in its splits. Raises DataError where they are not those the model was
+        fitted to.
+        """
         if "source" not in self.settings["data"]:
-            raise UsageError(f"{self.folder} does not say which data it was fitted to: name some, as in latentia evaluate {self.folder} DATA")
+            raise UsageError(
+                f"{self.folder} does not say which data it was fitted to: name some, as in "
+                f"latentia evaluate {self.folder} DATA"
+            )
         data = data_from(self.settings, self.seed)
         if self.model.schema is not None and data.schema != self.model.schema:
             raise DataError(
-                f"{self.settings['data']['source']} is not what {self.folder} was fitted to: its columns, levels or scaling have changed"
+                f"{self.settings['data']['source']} is not what {self.folder} was fitted to: its columns, "
+                f"levels or scaling have changed"
             )
         return data
 
@@ -67,18 +72,22 @@ class Chosen:
 def open_run(folder: Path, options: RunOptions, data: str | None = None) -> Opened:
     """The model in a run folder or a model folder, on the device asked for.
 
-    A model with a user's own parts is built anew by --model, from the run's data (or `data`), and then filled.
-    Raises UsageError where there is no folder, or no model in it yet; ArchiveError for a damaged one.
+    A model with a user's own parts is built anew by --model, from the run's data (or `data`), and then
+    filled. Raises UsageError where there is no folder, or no model in it yet; ArchiveError for a damaged
+    one.
     """
     if not folder.is_dir():
         raise UsageError(f"there is no run or model folder {folder}")
     run, model_folder, settings = None, folder, merged()
-    if not (folder / "config.json").exists() and ((folder / "config.toml").exists() or (folder / "model").exists()):
+    if not (folder / "config.json").exists() and any(
+        (folder / part).exists() for part in ("config.toml", "model")
+    ):
         run, model_folder = folder, folder / "model"
         settings = recorded(folder)
         if not model_folder.exists():
             raise UsageError(
-                f"{folder} holds no model yet: its fit was not finished. Go on with: latentia fit --out {folder} --resume"
+                f"{folder} holds no model yet: its fit was not finished. Go on with "
+                f"latentia fit --out {folder} --resume"
             )
     if options.model is None:
         try:
@@ -120,13 +129,14 @@ def choose(opened: Opened, data: str | None, split: str | None, key: str | None,
     if limit is not None and limit < 1:
         raise UsageError(f"--rows must be at least 1, got {limit}")
     source = opened.settings["data"].get("source")
-    if data is not None and (split is None or located(data) != source):
-        if split is not None:
-            raise UsageError(f"--split chooses a part of the run's own data ({source}); all rows of {data} are taken: leave it out")
+    if data is not None and split is not None and located(data) != source:
+        raise UsageError(
+            f"--split chooses a part of the run's own data ({source}); of {data} all rows are taken"
+        )
+    if data is not None and split is None:
         rows, name = read_rows(opened.model, data, key), Path(data).name
     else:
-        split = split or "test"
-        own = opened.data()
+        split, own = split or "test", opened.data()
         rows, name = own.splits[split], own.name
         if len(rows) == 0:
             raise UsageError(f"the run has no {split} rows: choose another --split, or name other data")
@@ -134,8 +144,7 @@ def choose(opened: Opened, data: str | None, split: str | None, key: str | None,
 
 
 def read_rows(model: Model, data: str, key: str | None) -> Rows:
-    """All rows of a file or named set, by the model's own schema. Raises UsageError where the model has none."""
+    """All rows of a file or named set, by the model's schema. Raises UsageError where it has none."""
     if model.schema is None:
-        raise UsageError("this model has no schema, so files cannot be read for it: use it in Python")
-    rows: Any = model.schema.rows(located(data), key)
-    return rows
+        raise UsageError("this model has no schema to read files by: use it in Python")
+    return model.schema.rows(located(data), key)

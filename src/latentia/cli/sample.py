@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from .options import RunOptions, flag
+from .options import RunFolder, RunOptions, flag
 
 EXAMPLES = """\
 Examples:
@@ -17,13 +17,15 @@ Examples:
 
 
 def run(
-    folder: Annotated[Path, Parameter(name="RUN", help="A run folder or a model folder.")],
+    folder: RunFolder,
     /,
     *,
     number: Annotated[int, Parameter(name=["-n", "--number"], help="How many.")] = 64,
     out: Annotated[
         Path | None,
-        flag("A name ending in .png (pictures), .npz (arrays) or .csv (rows).", "CSV on stdout", metavar="FILE"),
+        flag(
+            "A name ending in .png (pictures), .npz (arrays) or .csv (rows).", "CSV on stdout", metavar="FILE"
+        ),
     ] = None,
     mean: Annotated[
         bool | None,
@@ -49,8 +51,8 @@ def run(
     model = open_run(folder, run_options).model
     if model.p.inputs:
         raise UsageError(
-            f"{model.p.equation()} says nothing of {', '.join(model.p.inputs)}, so there is nothing to draw from: such a model "
-            f"reconstructs and embeds"
+            f"{model.p.equation()} says nothing of {', '.join(model.p.inputs)}, so there is nothing to draw "
+            f"from: such a model reconstructs and embeds"
         )
     mean = kind == ".png" if mean is None else mean
     values = model_values(model).sample(number, seed=seed, mean=mean)

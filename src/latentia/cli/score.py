@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
-
-from .options import RowOptions, RunOptions, flag
+from .options import OtherData, RowOptions, RunFolder, RunOptions, flag
 
 EXAMPLES = """\
 Examples:
@@ -17,8 +15,8 @@ Examples:
 
 
 def run(
-    folder: Annotated[Path, Parameter(name="RUN", help="A run folder or a model folder.")],
-    data: Annotated[str | None, Parameter(help="Other data: all its rows.", show_default="the run's own")] = None,
+    folder: RunFolder,
+    data: OtherData = None,
     /,
     *,
     out: Annotated[Path | None, flag("A name ending in .csv.", "CSV on stdout", metavar="FILE")] = None,
@@ -29,8 +27,9 @@ def run(
 ) -> None:
     """Write log p(x) of each row.
 
-    A line holds the row's number in its source (counted from 0), log_evidence and mc_error. log_evidence is log p(x) in nats and in the data's own units: exact where nothing is latent, else L_K, a lower bound by
-    importance sampling, with its Monte Carlo error. The lowest are the oddest rows.
+    A line holds the row's number in its source (counted from 0), log_evidence and mc_error. log_evidence
+    is log p(x) in nats and in the data's own units: exact where nothing is latent, else L_K, a lower
+    bound by importance sampling, with its Monte Carlo error. The lowest are the oddest rows.
     """
     import sys
 

@@ -1,7 +1,7 @@
 """Settings of a run: flags over a TOML file, checked, and written back resolved.
 
-A run's settings are `{section: {option: value}}` with the sections data, model, objective and fit. In a TOML file an
-option stands in its section, or above all sections under the name of its flag.
+A run's settings are `{section: {option: value}}` with the sections data, model, objective and fit. In a
+TOML file an option stands in its section, or above all sections under the name of its flag.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def from_flags(**options: Any) -> Settings:
 
 
 def read_config(path: Path, strict: bool = True) -> Settings:
-    """The settings in a TOML file. Raises UsageError for a file that is none, and for options that are unknown or ill-typed.
+    """The settings in a TOML file. Raises UsageError for a file that is none, and for unknown or
+    ill-typed options.
 
     strict=False leaves unknown options aside: those of a run that was made in Python.
     """
@@ -118,7 +119,7 @@ def _place(name: str, known: Mapping[str, Mapping[str, Any]], path: Path) -> tup
 
 
 def checked(name: str, value: Any, hint: Any, where: str = "") -> Any:
-    """A value of the right type: lists from "400,200", a schedule from "5000=0.1". Raises UsageError otherwise."""
+    """A value of the right type: lists from "400,200", a schedule from "5000=0.1"; UsageError for another."""
     if name in LISTS:
         read, what = LISTS[name]
         try:
@@ -133,11 +134,12 @@ def checked(name: str, value: Any, hint: Any, where: str = "") -> Any:
     if get_origin(allowed[0]) is Literal:
         choices = get_args(allowed[0])
         if value not in choices:
-            raise UsageError(f"{name}{where} is one of {', '.join(choices)}; got {value!r}{did_you_mean(str(value), choices)}")
+            hint = did_you_mean(str(value), choices)
+            raise UsageError(f"{name}{where} is one of {', '.join(choices)}; got {value!r}{hint}")
         return value
     kind = allowed[0]
-    fits = isinstance(value, int | float if kind is float else kind) and (kind is bool or not isinstance(value, bool))
-    if not fits:
+    fits = isinstance(value, int | float) if kind is float else isinstance(value, kind)
+    if not fits or (isinstance(value, bool) and kind is not bool):
         raise UsageError(f"{name}{where} must be {NAMES[kind]}; got {value!r}")
     return value
 
@@ -148,7 +150,8 @@ def _piecewise(text: str) -> dict[str, float]:
         return {str(int(step)): float(factor) for step, factor in pairs}
     except ValueError as error:
         raise UsageError(
-            f"schedule must be constant, cosine, linear, or factors by step such as 5000=0.3,8000=0.1; got {text!r}"
+            f"schedule must be constant, cosine, linear, or factors by step such as 5000=0.3,8000=0.1; "
+            f"got {text!r}"
         ) from error
 
 
@@ -160,7 +163,9 @@ def merged(*layers: Settings) -> Settings:
     }
 
 
-def refuse_changes(old: Settings, new: Settings, sections: Iterable[str] = ("data", "model", "objective")) -> None:
+def refuse_changes(
+    old: Settings, new: Settings, sections: Iterable[str] = ("data", "model", "objective")
+) -> None:
     """Raise UsageError where a resumed run is asked to be another one."""
     for section in sections:
         for option, value in new.get(section, {}).items():
@@ -168,5 +173,6 @@ def refuse_changes(old: Settings, new: Settings, sections: Iterable[str] = ("dat
             if before != value:
                 shown = section if option == "name" else option
                 raise UsageError(
-                    f"cannot resume: {shown} was {before} and is now {value}; leave it out, or choose another --out"
+                    f"cannot resume: {shown} was {before} and is now {value}; leave it out, or name another "
+                    f"--out"
                 )

@@ -17,12 +17,19 @@ from .output import Cells, as_array, csv_text, npz_bytes, picture, write
 
 
 def model_values(model: Model) -> Model:
-    """The same pair without its schema: its values are in model units, from which a table's levels can be written as text."""
+    """The same pair without its schema: its values are in model units, from which a table's levels can be
+    written as text.
+    """
     return Model(model.p, model.q)
 
 
 def deliver(
-    out: Path | None, kind: str, model: Model, values: Mapping[str, Any], rows: Rows | None = None, beside: int = 16
+    out: Path | None,
+    kind: str,
+    model: Model,
+    values: Mapping[str, Any],
+    rows: Rows | None = None,
+    beside: int = 16,
 ) -> None:
     """Write values, in model units, by the ending of the file's name; None is CSV on stdout.
 
@@ -53,7 +60,7 @@ def columns(model: Model, values: Mapping[str, Tensor]) -> dict[str, Cells]:
     """Model values as the data's own columns, in order, in their units, categories as their levels."""
     if model.schema is not None:
         return model.schema.table(values)
-    found = {}
+    found: dict[str, Cells] = {}
     for name, value in values.items():
         flat = as_array(value.flatten(1) if value.ndim > 1 else value[:, None])
         found |= {f"{name}{j}": flat[:, j] for j in range(flat.shape[1])}
@@ -68,7 +75,8 @@ def beside_rows(rows: Rows | None) -> dict[str, Cells]:
     label = rows.schema.label
     if rows.labels is not None and label is not None:
         codes = as_array(rows.labels)
-        found["label"] = codes if label.levels is None else np.array([*label.levels, ""], dtype=object)[codes].astype(str)
+        levels = None if label.levels is None else np.array([*label.levels, ""])  # code -1 is a missing label
+        found["label"] = codes if levels is None else levels[codes]
     return found
 
 
@@ -77,18 +85,21 @@ def _by_variable(model: Model, value: Any) -> dict[str, Tensor]:
 
 
 def _decoded(model: Model, name: str, value: Tensor) -> Tensor:
-    return value if model.schema is None or name not in model.schema.fields else model.schema.decode(name, value)
+    schema = model.schema
+    return value if schema is None or name not in schema.fields else schema.decode(name, value)
 
 
 def _key(what: str, name: str, named: Mapping[str, Mapping[str, Tensor]]) -> str:
-    """The name of an array: the variable where there is one kind of values, the kind where there is one variable."""
+    """The name of an array: the variable where there is one kind of values, the kind where there is one
+    variable.
+    """
     if len(named) == 1:
         return name
     return what if len(named[what]) == 1 else f"{name}_{what}"
 
 
 def _picture(model: Model, named: Mapping[str, Mapping[str, Tensor]], beside: int) -> bytes:
-    """All sets of pictures in one grid: a line of the first set, the same of the second below it, and so on."""
+    """All sets of pictures in one grid: a line of the first set, that of the second below it, and so on."""
     name = model.observed[0]
     field = None if model.schema is None else model.schema.fields.get(name)
     if isinstance(field, Table):

@@ -6,7 +6,7 @@ D columns of an event.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from .normal import LEARNT_RATE
 class ColumnsDistribution(Distribution):
     """Independent columns given the parameters; a value is `[..., D]`, codes and counts as floats."""
 
-    arg_constraints = {}
+    arg_constraints: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, parameters: Tensor, scale: Tensor, columns: tuple[Kind, ...]) -> None:
         self.parameters, self.scale, self.columns = parameters, scale, columns
@@ -37,14 +37,14 @@ class ColumnsDistribution(Distribution):
         """For each column its kind, its parameters `[..., 1 or K]`, and a number's scale."""
         widths = [kind if isinstance(kind, int) else 1 for kind in self.columns]
         scales = iter(self.scale)
-        pieces = self.parameters.split(widths, dim=-1)
+        pieces = torch.split(self.parameters, widths, dim=-1)
         kinds = zip(self.columns, pieces, strict=True)
         return [(kind, piece, next(scales) if kind == "number" else None) for kind, piece in kinds]
 
     def entries(self, value: Tensor) -> Tensor:
         """log p of each column, `[..., D]`."""
         terms = [_log_prob(value[..., j], *part) for j, part in enumerate(self.split())]
-        return torch.stack(torch.broadcast_tensors(*terms), dim=-1)
+        return torch.stack(torch.broadcast_tensors(*terms), dim=-1)  # type: ignore[no-untyped-call]
 
     def log_prob(self, value: Tensor) -> Tensor:
         return self.entries(value).sum(-1)
@@ -62,7 +62,8 @@ class ColumnsDistribution(Distribution):
 def _log_prob(x: Tensor, kind: Kind, piece: Tensor, scale: Tensor | None) -> Tensor:
     if isinstance(kind, int):
         log_p = torch.log_softmax(piece, -1)
-        codes = x.long().expand(torch.broadcast_shapes(x.shape, log_p.shape[:-1])).unsqueeze(-1)
+        shape = torch.broadcast_shapes(x.shape, log_p.shape[:-1])  # type: ignore[no-untyped-call]
+        codes = x.long().expand(shape).unsqueeze(-1)
         return log_p.expand(*codes.shape[:-1], kind).gather(-1, codes).squeeze(-1)
     raw = piece.squeeze(-1)
     if kind == "binary":
@@ -88,8 +89,10 @@ def _mean(kind: Kind, piece: Tensor) -> Tensor:
 
 def _draw(kind: Kind, piece: Tensor, scale: Tensor | None, shape: tuple[int, ...]) -> Tensor:
     if isinstance(kind, int):
-        codes = torch.distributions.Categorical(logits=piece, validate_args=False)
-        return codes.sample(torch.Size(shape[: len(shape) - piece.ndim + 1])).to(piece.dtype)
+        category = torch.distributions.Categorical(logits=piece, validate_args=False)
+        lead = torch.Size(shape[: len(shape) - piece.ndim + 1])
+        codes: Tensor = category.sample(lead)  # type: ignore[no-untyped-call]
+        return codes.to(piece.dtype)
     mean = _mean(kind, piece).expand(shape)
     if kind == "binary":
         return (torch.rand_like(mean) < mean).to(mean.dtype)
@@ -131,11 +134,9 @@ class Columns(Factor):
         return softplus(LEARNT_RATE * self.raw_scale) + self.floor
 
     def distribution(self, *parents: Tensor) -> ColumnsDistribution:
-        parameters = self.output(*parents)
-        if parameters.shape[-1] != columns_outputs(self.columns):
-            raise ValueError(
-                f"Columns needs {columns_outputs(self.columns)} outputs from its net, got {parameters.shape[-1]}"
-            )
+        parameters, needed = self.output(*parents), columns_outputs(self.columns)
+        if parameters.shape[-1] != needed:
+            raise ValueError(f"Columns needs {needed} outputs from its net, got {parameters.shape[-1]}")
         return ColumnsDistribution(parameters, self.scale, self.columns)
 
     def marginal_log_prob(self, distribution: Distribution, value: Tensor, observed: Tensor) -> Tensor:

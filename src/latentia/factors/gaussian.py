@@ -24,7 +24,7 @@ class DiagonalNormal(TorchNormal):
     def __init__(self, loc: Tensor, scale: Tensor, validate_args: bool | None = False) -> None:
         self._narrow_scale = scale
         if loc.shape != scale.shape:
-            loc, scale = torch.broadcast_tensors(loc, scale)
+            loc, scale = torch.broadcast_tensors(loc, scale)  # type: ignore[no-untyped-call]
         self.loc, self.scale = loc, scale
         Distribution.__init__(self, loc.shape, validate_args=False)
 
@@ -193,7 +193,8 @@ def gaussian_kl(q: Distribution, p: Distribution) -> Tensor:
     shift = torch.linalg.solve_triangular(lower_p, (q.mean - p.mean).unsqueeze(-1), upper=False)
     trace, distance = whitened.square().sum((-2, -1)), shift.square().sum((-2, -1))
     log_det = [lower.diagonal(dim1=-2, dim2=-1).log().sum(-1) for lower in (lower_q, lower_p)]
-    return 0.5 * (trace + distance - lower_q.shape[-1]) + log_det[1] - log_det[0]
+    divergence: Tensor = 0.5 * (trace + distance - lower_q.shape[-1]) + log_det[1] - log_det[0]
+    return divergence
 
 
 def _broadcast(a: Tensor, b: Tensor) -> tuple[int, ...]:
@@ -202,12 +203,14 @@ def _broadcast(a: Tensor, b: Tensor) -> tuple[int, ...]:
 
 
 def _tril(distribution: Distribution) -> Tensor:
+    tril: Tensor
     if isinstance(distribution, Independent):
         return torch.diag_embed(distribution.base_dist.scale)
     if isinstance(distribution, FullNormal):
-        tril: Tensor = distribution.scale_tril
+        tril = distribution.scale_tril
         return tril
     if isinstance(distribution, LowRankNormal):
         with torch.autocast(distribution.loc.device.type, enabled=False):
-            return torch.linalg.cholesky(distribution.covariance_matrix)
+            tril = torch.linalg.cholesky(distribution.covariance_matrix)
+        return tril
     raise TypeError(f"not a Gaussian: {distribution}")

@@ -19,9 +19,7 @@ from ..noise import BoundNoise
 from ..numerics import inverse_softplus, softplus
 from .gaussian import DiagonalNormal, FullNormal, LowRankNormal
 
-LEARNT_RATE = (
-    10.0  # a learnt scale's raw parameter counts tenfold, so that Adam moves it ten times as fast as a weight
-)
+LEARNT_RATE = 10.0  # a learnt scale's raw parameter counts tenfold: Adam moves it ten times as fast
 LINKS: dict[str, Callable[[Tensor], Tensor]] = {"softplus": softplus, "exp": torch.exp}
 
 

@@ -38,7 +38,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Plan:
-    """How long a run goes on and how often it looks: numbers of steps, and `patience` in validations (None: never stop early)."""
+    """How long a run goes on and how often it looks, in steps.
+
+    patience  in validations; None never stops early
+    """
 
     steps: int
     batch: int
@@ -50,10 +53,12 @@ class Plan:
 def ascend(
     engine: Engine, train: Rows, valid: Rows | None, plan: Plan, progress: Progress
 ) -> Iterator[list[Record]]:
-    """Train from `progress.step` to the plan's end, yielding after every step the records it has to tell, mostly none.
+    """Train from `progress.step` to the plan's end, yielding after every step the records it has to tell,
+    mostly none.
 
-    A record is a line of metrics.jsonl. At each yield the state is consistent, so the caller may save it or stop. Early stopping
-    follows the mean bound of the validation rows. Raises DivergedError when every recent step was not finite.
+    A record is a line of metrics.jsonl. At each yield the state is consistent, so the caller may save it or
+    stop. Early stopping follows the mean bound of the validation rows. Raises DivergedError when every recent
+    step was not finite.
     """
     device = engine.model.device
     per_epoch = len(train) // plan.batch
@@ -127,6 +132,7 @@ def _count_skips(engine: Engine, progress: Progress, counted: int, bad: int, las
             f"; not finite: {', '.join(culprits[:3])}" if culprits else "; the parameters are still finite"
         )
         raise DivergedError(
-            f"the gradients of the last {progress.skipped_in_a_row:,} steps up to step {progress.step:,} were not finite, and the "
-            f"steps were skipped{where}. Use a smaller learning rate, clip the gradients, or look for extreme values in the data"
+            f"the gradients of the last {progress.skipped_in_a_row:,} steps up to step {progress.step:,} "
+            f"were not finite, and the steps were skipped{where}. Use a smaller learning rate, clip the "
+            f"gradients, or look for extreme values in the data"
         )

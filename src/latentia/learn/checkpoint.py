@@ -26,7 +26,8 @@ KEEP = 2
 def save_checkpoint(folder: Path, engine: Engine, progress: Progress, settings: Mapping[str, Any]) -> Path:
     """Write the state after `progress.step` steps atomically, then remove all but the newest two.
 
-    The random numbers of a step and the order of an epoch are functions of the seed and the step, so the step is their state.
+    The random numbers of a step and the order of an epoch are functions of the seed and the step, so the step
+    is their state.
     """
     path = folder / f"step-{progress.step:08d}.safetensors"
     metadata = {"progress": json.dumps(asdict(progress)), "settings": json.dumps(settings)}

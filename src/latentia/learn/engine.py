@@ -116,14 +116,17 @@ class Engine:
         }
 
     def probe(self, values: Mapping[str, Tensor]) -> bool:
-        """Run the objective once without learning: find its terms, direction and noise. Returns whether it can be compiled."""
+        """Run the objective once without learning, to find its terms, direction and noise.
+
+        Returns whether it can be compiled.
+        """
         noise = Noise(0, self.device, self.dtype)
         bound = self.step_module.bound(values, noise, self.numbers(0))
         batch = len(next(iter(values.values())))
         if bound.value.shape != (batch,) or bound.surrogate.shape != (batch,):
             raise UsageError(
-                f"the objective must return a value and a surrogate of shape [{batch}], one number per example; got "
-                f"{tuple(bound.value.shape)} and {tuple(bound.surrogate.shape)}"
+                f"the objective must return a value and a surrogate of shape [{batch}], one number per "
+                f"example; got {tuple(bound.value.shape)} and {tuple(bound.surrogate.shape)}"
             )
         self.term_names, self.direction = tuple(bound.terms), bound.direction
         self.requests = dict(noise.requests)
@@ -131,7 +134,7 @@ class Engine:
 
     def compile(self, values: Mapping[str, Tensor]) -> str | None:
         """Switch to the compiled executor; where that fails stay eager and return the reason in one line."""
-        validate = Distribution._validate_args  # type: ignore[attr-defined]
+        validate = Distribution._validate_args
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch's own, about its own modules
@@ -153,9 +156,10 @@ class Engine:
         }
 
     def advance(self, rows: Rows, index: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """One step of gradient ascent on the rows at `index`. Returns the report `[1 + T]` and whether the step was skipped.
+        """One step of gradient ascent on the rows at `index`.
 
-        A step whose gradient is not finite leaves parameters and optimiser as they were.
+        Returns the report `[1 + T]` and whether the step was skipped: one whose gradient is not finite leaves
+        parameters and optimiser as they were.
         """
         self.generator.manual_seed(mixed_seed(self.seed, "step", step))
         values = self.model.batch(rows, index, self.generator)
@@ -195,7 +199,10 @@ class Engine:
 
     @torch.no_grad()
     def evaluate(self, rows: Rows, step: int) -> dict[str, float]:
-        """The objective's mean value and terms over all rows, in nats per example, with the same noise at every call."""
+        """The objective's mean value and terms over all rows, in nats per example.
+
+        The noise is the same at every call.
+        """
         model = self.model
         noise = Noise(mixed_seed(self.seed, "valid"), self.device, self.dtype)
         samples = self.step_module.constants.get("samples", 1)
@@ -217,7 +224,7 @@ class Engine:
         return [name for name, p in self.model.named_parameters() if not bool(torch.isfinite(p).all())]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that a step changes, by name: weights (the objective's too) and the optimiser's state."""
+        """What a step changes, by name: weights (the objective's too) and the optimiser's state."""
         state = {f"model.{name}": tensor for name, tensor in self.step_module.state_dict().items()}
         for place, slots in self.optimiser.state_dict()["state"].items():
             state |= {f"optimiser.{place}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
@@ -264,14 +271,16 @@ def build_engine(
         made = make(parameters, lr=lr, **extra)
     else:
         raise UsageError(
-            f"optimizer {optimizer!r} is unknown: use {', '.join(OPTIMISERS)}, or a function of the parameters"
+            f"optimizer {optimizer!r} is unknown: use {', '.join(OPTIMISERS)}, or a function of the "
+            f"parameters"
         )
     return Engine(step, made, lr, schedule, changing, clip, alternate, seed)
 
 
 def batches(count: int, batch: int, seed: int, start: int, device: torch.device) -> Iterator[Tensor]:
-    """Endless row indices `[B]` from step `start` on; each epoch is a new order, its last partial batch dropped.
+    """Endless row indices `[B]` from step `start` on.
 
+    Each epoch is a new order, its last partial batch dropped.
     The order depends on (seed, epoch) alone, so a run can go on from any step.
     """
     per_epoch = count // batch

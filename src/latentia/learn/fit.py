@@ -7,7 +7,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,9 +26,6 @@ from .folder import append_metrics, open_run, read_metrics, write_config
 from .progress_bar import progress_bar
 from .run import Run
 from .signals import noted_signals
-
-if TYPE_CHECKING:
-    from .ascent import Record
 
 LONG = 20_000  # steps from which a compiled step pays for its compilation
 METHODS = ("ascent", "likelihood")
@@ -50,7 +47,7 @@ def fit(
     seed: int = 0,
     device: str | torch.device | None = None,
     precision: str = "fp32",
-    compile: bool | str = "auto",  # noqa: A002 (torch's word)
+    compile: bool | str = "auto",  # torch's word
     alternate: bool = False,
     valid_every: int | None = None,
     patience: int | None = 10,
@@ -77,17 +74,17 @@ def fit(
     precision    "fp32" (the model's own type) or "bf16" (networks in bfloat16, densities in float32)
     compile      "auto" compiles runs of 20,000 steps or more, never convolutions on a CPU
     alternate    variational EM: q is updated at even steps, p at odd ones
-    valid_every, patience   the validation bound is measured every so many steps (default: an epoch, at least 100), and the run
-                 stops after `patience` of them without a better one; None never stops early. The model then holds the best
-                 weights; the last are in `checkpoints/`
+    valid_every, patience   the validation bound is measured every so many steps (default: an epoch, at least
+                 100), and the run stops after `patience` of them without a better one; None never stops
+                 early. The model then holds the best weights; the last are in `checkpoints/`
     out          run folder: metrics.jsonl, checkpoints/, config.toml and the model are written there
     resume       go on from the newest checkpoint in `out`; the weights end bit-equal to an unbroken run's
     overwrite    replace an existing run in `out`
     warm_start   train a fitted model further, with a fresh optimiser
     keywords     go to the objective (samples=, beta=, ...); a function of the step becomes a schedule
 
-    Raises UsageError for options that do not fit, DataError for data that do not, DivergedError after many steps that were not
-    finite, and Interrupted on SIGINT or SIGTERM, once the state is saved.
+    Raises UsageError for options that do not fit, DataError for data that do not, DivergedError after many
+    steps that were not finite, and Interrupted on SIGINT or SIGTERM, once the state is saved.
     """
     objective, method = _chosen(model, objective, method)
     keywords = _checked(objective, keywords)
@@ -192,7 +189,8 @@ def _chosen(model: Model, objective: Objective | None, method: str | None) -> tu
         raise UsageError(f"method {method!r} is unknown: use {' or '.join(METHODS)}")
     if method == "likelihood" and model.q is not None:
         raise UsageError(
-            f"method 'likelihood' needs a model without latent variables; {', '.join(model.latent)} is latent here"
+            f"method 'likelihood' needs a model without latent variables; "
+            f"{', '.join(model.latent)} is latent here"
         )
     return elbo if objective is None else objective, method
 
@@ -223,7 +221,10 @@ def _device(device: str | torch.device) -> torch.device:
 
 
 def _rows(model: Model, data: Any) -> tuple[Rows, Rows | None]:
-    """Training and validation rows on the model's device, checked against the graphs; the schema is attached to the model."""
+    """Training and validation rows on the model's device, checked against the graphs.
+
+    The schema is attached to the model.
+    """
     valid: Rows | None = None
     if isinstance(data, Data):
         train, valid = data.train, data.valid if len(data.valid) else None

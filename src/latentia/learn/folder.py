@@ -15,7 +15,10 @@ OWN = ("config.toml", "metrics.jsonl", "checkpoints", "model", "plots", "report.
 
 
 def open_run(folder: Path, *, resume: bool, overwrite: bool) -> Path:
-    """Make the run folder, or empty or reopen an existing one. Raises UsageError where that was not asked for."""
+    """Make the run folder, or empty or reopen an existing one.
+
+    Raises UsageError where that was not asked for.
+    """
     if resume and overwrite:
         raise UsageError("say resume or overwrite, not both")
     if folder.exists() and not folder.is_dir():
@@ -54,7 +57,10 @@ def append_metrics(folder: Path, records: list[dict[str, Any]]) -> None:
 
 
 def read_metrics(folder: Path, upto: int | None = None) -> list[dict[str, Any]]:
-    """The records of metrics.jsonl; with `upto`, those after that step are cut from the file, since they will be told again."""
+    """The records of metrics.jsonl.
+
+    upto: those after that step are cut from the file, since they will be told again.
+    """
     path = folder / "metrics.jsonl"
     records = []
     for line in path.read_text().splitlines() if path.exists() else []:

@@ -43,4 +43,5 @@ class Run:
             else f", best {self.best_value:.3f} nats at step {self.best_step:,} ({self.follows})"
         )
         skipped = f", {self.skipped:,} steps skipped" if self.skipped else ""
-        return f"{self.method} of {self.objective}: {self.steps:,} steps in {self.seconds:.1f} s, {self.executor}{best}{skipped}"
+        ran = f"{self.steps:,} steps in {self.seconds:.1f} s"
+        return f"{self.method} of {self.objective}: {ran}, {self.executor}{best}{skipped}"

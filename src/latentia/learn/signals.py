@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a note to read between two steps, so that the state is saved before the program ends."""
+"""SIGINT and SIGTERM as a note to read between two steps: the state is saved before the program ends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ class Arrived:
 
 @contextmanager
 def noted_signals() -> Iterator[Arrived]:
-    """Note SIGINT and SIGTERM while the block runs; a second one acts at once. Outside the main thread nothing changes."""
+    """Note SIGINT and SIGTERM while the block runs; a second one acts at once.
+
+    Outside the main thread nothing changes.
+    """
     arrived = Arrived()
     if threading.current_thread() is not threading.main_thread():
         yield arrived

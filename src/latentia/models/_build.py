@@ -19,7 +19,7 @@ Net = Callable[[Any, Any], nn.Module]
 
 
 def seeded(build: Callable[P, M]) -> Callable[P, M]:
-    """Run a model function under a forked generator seeded by its `seed`: the user's generators stay untouched."""
+    """Run a model function under a forked generator seeded by its `seed`; the user's stay untouched."""
     signature = inspect.signature(build)
 
     @functools.wraps(build)

@@ -26,7 +26,7 @@ NAMED: dict[str, tuple[Callable[..., Factor], int]] = {
 
 
 def observed_factor(likelihood: Likelihood, decoder: Decoder, latent: int, event: tuple[int, ...]) -> Factor:
-    """p(x | z) with the net `decoder(latent, outputs)`, its outputs as many as the likelihood needs per entry.
+    """p(x | z) with the net `decoder(latent, outputs)`, which gives what the likelihood needs per entry.
 
     Raises ValueError for an unknown name, or kinds of columns that are not as many as the event's entries.
     """
@@ -58,7 +58,10 @@ def encoder_inputs(likelihood: Likelihood, event: tuple[int, ...]) -> tuple[int,
 def suited(
     event: int | Sequence[int] | None, likelihood: Likelihood | None, missing: bool, data: Data | None
 ) -> tuple[tuple[int, ...], Likelihood, bool]:
-    """Event, likelihood and missing as asked for, the rest as the data want it; without data the likelihood is "normal"."""
+    """Event, likelihood and missing as asked for, the rest as the data want it.
+
+    Without data the likelihood is "normal".
+    """
     if data is not None:
         event = data.event_shape if event is None else event
         likelihood = data_likelihood(data) if likelihood is None else likelihood
@@ -72,7 +75,11 @@ def suited(
 
 
 def data_likelihood(data: Data) -> Likelihood:
-    """ "bernoulli" for binary data, "normal" for grey pixels and numbers, the kinds of the columns for a mixed table."""
+    """The likelihood that suits the data.
+
+    "bernoulli" for binary data, "normal" for grey pixels and numbers, the kinds of the columns for a mixed
+    table.
+    """
     from ..data import Table
 
     field = data.schema.fields[data.schema.main]

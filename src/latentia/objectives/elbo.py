@@ -71,7 +71,8 @@ def elbo(
         terms |= {f"kl({name})": term for name, term in kls.items()}
     value = reconstruction - kl
     plain = penalty is kl and isinstance(beta, float | int) and beta == 1
-    return Bound(value, value if plain else reconstruction - beta * penalty, terms, direction_of(p, q, values))
+    surrogate = value if plain else reconstruction - beta * penalty
+    return Bound(value, surrogate, terms, direction_of(p, q, values))
 
 
 def analytic_kl(p: Joint, q: Joint, done: Completion) -> dict[str, tuple[Distribution, Distribution]]:

@@ -14,14 +14,17 @@ if TYPE_CHECKING:
 INK, GREY, PALE = "#222222", "#767676", "#d9d9d9"
 BLUE, VERMILLION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"  # Okabe & Ito (2008)
 HOLE = (0.90, 0.62, 0.0)  # a pixel that is missing: orange, which no grey is
-MUTED = "#cc6677 #332288 #ddcc77 #117733 #88ccee #882255 #44aa99 #999933 #aa4499 #222222"  # Tol (2021), and black
-CLASSES = tuple(MUTED.split())
+CLASSES = (  # Tol (2021), the muted scheme in its order, and black
+    *("#cc6677", "#332288", "#ddcc77", "#117733", "#88ccee"),
+    *("#882255", "#44aa99", "#999933", "#aa4499", "#222222"),
+)
 SMALL, NORMAL, LARGE = 8.0, 9.0, 11.0
 MATHS = "cm"
 HEADING, PAD = 0.3, 0.07  # inches above panels, and around axes
-GREEK = (
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega"
-).split()
+GREEK = re.compile(
+    "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|pi|rho|sigma|tau|upsilon|phi|chi"
+    "|psi|omega|Gamma|Delta|Theta|Lambda|Xi|Pi|Sigma|Upsilon|Phi|Psi|Omega"
+)
 
 
 def new_axes(width: float, height: float) -> Axes:
@@ -44,7 +47,7 @@ def figure_of(ax: Axes) -> Figure:
 
 
 def panels(ax: Axes, count: int, columns: int, heading: str = "") -> list[Axes]:
-    """`count` axes in a grid of so many columns, below a heading, in the place of `ax`, which becomes invisible.
+    """`count` axes in a grid of so many columns, below a heading, in the place of `ax`, which is hidden.
 
     Raises ValueError for axes that were not made by `subplots` or `add_subplot`.
     """
@@ -55,9 +58,10 @@ def panels(ax: Axes, count: int, columns: int, heading: str = "") -> list[Axes]:
     rows, figure = -(-count // columns), figure_of(ax)
     grid = place.subgridspec(rows, columns)
     if heading:
-        ax.text(0, 1, heading, transform=ax.transAxes, va="top", fontsize=LARGE, color=INK, math_fontfamily=MATHS)
+        ax.text(0, 1, heading, transform=ax.transAxes, va="top", fontsize=LARGE, color=INK)
         height = place.get_position(figure).height * figure.get_figheight()
-        grid = place.subgridspec(2, 1, height_ratios=(HEADING, height - HEADING))[1].subgridspec(rows, columns)
+        below = place.subgridspec(2, 1, height_ratios=(HEADING, height - HEADING))[1]
+        grid = below.subgridspec(rows, columns)
     return [figure.add_subplot(grid[i // columns, i % columns]) for i in range(count)]
 
 
@@ -112,7 +116,7 @@ def write_caption(ax: Axes, text: str) -> None:
 def maths_name(name: str) -> str:
     """A variable's name in mathematical notation, without dollars: z, h_{1}, \\theta, \\mathrm{age}."""
     match = re.fullmatch(r"([A-Za-z]+?)_?(\d*)", name)
-    if match is None or (len(match[1]) > 1 and match[1].lower() not in GREEK):
+    if match is None or not (len(match[1]) == 1 or GREEK.fullmatch(match[1])):
         return rf"\mathrm{{{_escaped(name)}}}"
     letter = match[1] if len(match[1]) == 1 else rf"\{match[1]}"
     return rf"{letter}_{{{match[2]}}}" if match[2] else letter

@@ -111,7 +111,7 @@ def latent_names(model: Model) -> tuple[str, ...]:
 
 
 def latent_variable(model: Model, name: str | None) -> str:
-    """The continuous latent variable to show: `name`, or the first. Raises DoesNotApply where there is none."""
+    """The continuous latent variable to show: `name`, or the first; DoesNotApply where there is none."""
     known = latent_names(model)
     graphs = [graph for graph in (model.p, model.q) if graph is not None]
     found = [n for n in known if all(graph[n].coding is None for graph in graphs if n in graph)]
@@ -125,5 +125,6 @@ def latent_variable(model: Model, name: str | None) -> str:
 def codes_of(model: Model, rows: Rows, name: str) -> Floats:
     """The posterior means of a latent variable, `[N, M]`."""
     means = model.encode(rows)
-    value = means[name] if isinstance(means, Mapping) else means
-    return value.double().cpu().flatten(1).numpy() if value.ndim > 1 else value.double().cpu().numpy()[:, None]
+    value = (means[name] if isinstance(means, Mapping) else means).double().cpu()
+    found: Floats = value.reshape(len(value), -1).numpy()
+    return found

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from . import _canvas as canvas
 from ._display import Display
-from ._layout import Edge, layered, obstructed
+from ._layout import Edge, bend, layered
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,11 +17,16 @@ if TYPE_CHECKING:
     from ..joint import Joint
     from ..model import Model
 
-KINDS = ("latent", "observed", "input", "deterministic")
-APART = (1.75, 1.5)  # inches between neighbours, across and down
+LOOKS = {
+    "latent": "white: latent",
+    "observed": "shaded: observed",
+    "input": "square: an input, without a factor",
+    "deterministic": "diamond: computed from its parents",
+}
 RADIUS, HALF_DIAMOND = 0.34, 0.30
 SHADE = "#d4d4d4"
 LINE = 64
+BEND = 0.16  # of an arrow beside another
 
 
 class GraphDisplay(Display):
@@ -31,7 +36,7 @@ class GraphDisplay(Display):
               (a small diamond)
     p_edges   (parent, child) of the generative model
     q_edges   (parent, child) of the inference model
-    equations   what the two are, in mathematical notation; their lines are about `LINE` letters long at most
+    equations   what the two are, in mathematical notation
 
     Raises ValueError for an unknown kind, and for an edge between nodes that are not there.
     """
@@ -46,18 +51,15 @@ class GraphDisplay(Display):
         equations: tuple[str, str] = ("$p$", "$q$"),
     ) -> None:
         for name, kind in nodes.items():
-            if kind not in KINDS:
-                raise ValueError(f"{name!r} is of kind {kind!r}: use {', '.join(KINDS)}")
+            if kind not in LOOKS:
+                raise ValueError(f"{name!r} is of kind {kind!r}: use {', '.join(LOOKS)}")
         for edge in (*p_edges, *q_edges):
             for name in edge:
                 if name not in nodes:
                     raise ValueError(f"the edge {edge[0]} -> {edge[1]} has no node {name!r}")
         self.nodes, self.p_edges, self.q_edges = dict(nodes), list(p_edges), list(q_edges)
         self.equations = equations
-        self.place = {
-            name: (APART[0] * x, APART[1] * y)
-            for name, (x, y) in layered(list(nodes), self.p_edges, self.q_edges).items()
-        }
+        self.place = layered({name: self._half_width(name) for name in nodes}, self.p_edges, self.q_edges)
 
     @classmethod
     def from_model(cls, model: Model) -> GraphDisplay:
@@ -81,29 +83,27 @@ class GraphDisplay(Display):
 
     @property
     def caption(self) -> str:
-        shown = {"latent": "white: latent", "observed": "shaded: observed", "input": "square: an input, without a factor"}
-        shown["deterministic"] = "diamond: computed from its parents"
-        parts = [shown[kind] for kind in KINDS if kind in self.nodes.values()]
+        parts = [LOOKS[kind] for kind in LOOKS if kind in self.nodes.values()]
         arrows = "Solid arrows: the generative model p"
         arrows += "; dashed: the inference model q." if self.q_edges else "."
         return f"{arrows} {'; '.join(parts).capitalize()}. The plate repeats for each of N rows."
 
     def draw(self, ax: Axes) -> None:
         ax.set_axis_off()
-        ax.set_aspect("equal")
+        ax.set_aspect("equal", anchor="N")
         left, right, bottom, top = self._extent()
         ax.set_xlim(left, right)
         ax.set_ylim(bottom, top)
         self._draw_plate(ax)
         patches = {name: self._draw_node(ax, name) for name in self.nodes}
         both = {frozenset(edge) for edge in self.p_edges} & {frozenset(edge) for edge in self.q_edges}
+        half = {name: (self._half_width(name), RADIUS) for name in self.nodes}
         for edge in self.p_edges:
-            bend = 0.3 if obstructed(edge, self.place) else 0.16 if frozenset(edge) in both else 0.0
-            self._draw_arrow(ax, patches, edge, bend, dashed=False)
+            amount = bend(edge, self.place, half, BEND if frozenset(edge) in both else 0.0)
+            self._draw_arrow(ax, patches, edge, amount, dashed=False)
         for edge in self.q_edges:
-            bend = 0.3 if obstructed(edge, self.place) else 0.16
-            bend = -bend if edge in self.p_edges else bend
-            self._draw_arrow(ax, patches, edge, bend, dashed=True)
+            amount = bend(edge, self.place, half, BEND)
+            self._draw_arrow(ax, patches, edge, -amount if edge in self.p_edges else amount, dashed=True)
         self._draw_legend(ax)
 
     def _half_width(self, name: str) -> float:
@@ -141,7 +141,8 @@ class GraphDisplay(Display):
                 lw=1.0,
             )
         )
-        ax.text(right - 0.25, bottom + 0.18, "$N$", fontsize=12, color=canvas.INK, ha="right", math_fontfamily=canvas.MATHS)
+        count = ax.text(right - 0.25, bottom + 0.18, "$N$", fontsize=12, color=canvas.INK, ha="right")
+        count.set_math_fontfamily(canvas.MATHS)
 
     def _draw_node(self, ax: Axes, name: str) -> Patch:
         from matplotlib.patches import Ellipse, FancyBboxPatch, Polygon
@@ -149,16 +150,17 @@ class GraphDisplay(Display):
         x, y = self.place[name]
         half = self._half_width(name)
         kind = self.nodes[name]
-        look = {"fc": SHADE if kind in ("observed", "input") else "white", "ec": canvas.INK, "lw": 1.2, "zorder": 3}
         patch: Patch
         if kind == "deterministic":
             corners = [(x - half, y), (x, y + half), (x + half, y), (x, y - half)]
-            patch = Polygon(corners, closed=True, **look)
+            patch = Polygon(corners, closed=True)
         elif kind == "input":
             box = "round,pad=0,rounding_size=0.04"
-            patch = FancyBboxPatch((x - half, y - 0.28), 2 * half, 0.56, boxstyle=box, **look)
+            patch = FancyBboxPatch((x - half, y - 0.28), 2 * half, 0.56, boxstyle=box)
         else:
-            patch = Ellipse((x, y), 2 * half, 2 * RADIUS, **look)
+            patch = Ellipse((x, y), 2 * half, 2 * RADIUS)
+        shaded = kind in ("observed", "input")
+        patch.set(facecolor=SHADE if shaded else "white", edgecolor=canvas.INK, linewidth=1.2, zorder=3)
         ax.add_patch(patch)
         beside = kind == "deterministic" and len(name) > 3
         ax.text(
@@ -174,7 +176,9 @@ class GraphDisplay(Display):
         )
         return patch
 
-    def _draw_arrow(self, ax: Axes, patches: Mapping[str, Patch], edge: Edge, bend: float, dashed: bool) -> None:
+    def _draw_arrow(
+        self, ax: Axes, patches: Mapping[str, Patch], edge: Edge, amount: float, dashed: bool
+    ) -> None:
         from matplotlib.patches import FancyArrowPatch
 
         a, b = edge
@@ -187,7 +191,7 @@ class GraphDisplay(Display):
                 patchB=patches[b],
                 shrinkA=1.0,
                 shrinkB=1.5,
-                connectionstyle=f"arc3,rad={bend}",
+                connectionstyle=f"arc3,rad={amount}",
                 arrowstyle="-|>",
                 mutation_scale=13,
                 lw=1.3,
@@ -259,7 +263,7 @@ def _letters(maths: str) -> int:
     return len(re.sub(r"\\(mathrm|[,;])|[{}$\\_ ]", "", maths.replace(r"\_", "-")))
 
 
-def _listed(names: Sequence[str] | reversed[str]) -> str:
+def _listed(names: Iterable[str]) -> str:
     return ", ".join(canvas.maths_name(name) for name in names)
 
 

@@ -45,7 +45,8 @@ class KLDisplay(Display):
         self.kl: Floats = np.asarray(kl, dtype=np.float64)
         self.activity: Floats = np.asarray(activity, dtype=np.float64)
         if self.kl.ndim != 1 or self.kl.shape != self.activity.shape:
-            raise ValueError(f"kl and activity must both be [U], got {self.kl.shape} and {self.activity.shape}")
+            shapes = f"{self.kl.shape} and {self.activity.shape}"
+            raise ValueError(f"kl and activity must both be [U], got {shapes}")
         self.names = tuple(names) or tuple(f"$z_{{{i}}}$" for i in range(len(self.kl)))
         self.threshold, self.rows = threshold, rows
 
@@ -91,9 +92,10 @@ class KLDisplay(Display):
     def caption(self) -> str:
         over = "" if self.rows is None else f" over {self.rows:,} rows"
         return (
-            f"Latent units by their KL(q(u | x) ‖ p(u)), mean{over}: {self.kl.sum():.2f} nats in all. Below, how much the "
-            f"posterior mean of each varies from row to row. {int(self.active.sum())} of {len(self.kl)} units are active (variance "
-            f"above {self.threshold:g}); an inactive one follows the prior and says nothing about x."
+            f"Latent units by their KL(q(u | x) ‖ p(u)), mean{over}: {self.kl.sum():.2f} nats in all. Below, "
+            f"how much the posterior mean of each varies from row to row. {self.active.sum()} of "
+            f"{len(self.kl)} units are active (variance above {self.threshold:g}); an inactive one follows "
+            "the prior and says nothing about x."
         )
 
     def draw(self, ax: Axes) -> None:
@@ -115,9 +117,11 @@ class KLDisplay(Display):
                     mec=canvas.GREY,
                     mew=0.5,
                 )
-        below.axhline(self.threshold, color=canvas.VERMILLION, lw=1, ls="--", label="threshold of an active unit")
+        label = "threshold of an active unit"
+        below.axhline(self.threshold, color=canvas.VERMILLION, lw=1, ls="--", label=label)
         below.set_yscale("log")
-        canvas.title(above, f"Latent units: {int(self.active.sum())} of {len(self.kl)} active, {self.kl.sum():.1f} nats")
+        count = f"{self.active.sum()} of {len(self.kl)} active"
+        canvas.title(above, f"Latent units: {count}, {self.kl.sum():.1f} nats")
         canvas.style(above, "", "KL, nats per example")
         canvas.style(below, "latent unit, by KL", "variance of the mean")
         for part in (above, below):

@@ -25,7 +25,7 @@ MOST = 6  # columns of a table that are shown
 
 
 class LatentPlaneDisplay(Display):
-    """p(x | z) decoded on a grid of a latent plane whose lines are prior quantiles, so equally probable apart.
+    """p(x | z) decoded on a grid of a latent plane whose lines are prior quantiles, equally probable apart.
 
     decoded   `[G, G, C, H, W]` or `[G, G, D]`: the mean of p(x | z) at (first[j], second[i]), index [i, j]
     first, second   the G coordinates along the two axes, ascending
@@ -52,9 +52,8 @@ class LatentPlaneDisplay(Display):
         self.first: Floats = np.asarray(first, dtype=np.float64)
         self.second: Floats = np.asarray(second, dtype=np.float64)
         if self.decoded.shape[:2] != (len(self.second), len(self.first)) or self.decoded.ndim not in (3, 5):
-            raise ValueError(
-                f"decoded must be [{len(self.second)}, {len(self.first)}, C, H, W] or [.., .., D], got {self.decoded.shape}"
-            )
+            grid = f"{len(self.second)}, {len(self.first)}"
+            raise ValueError(f"decoded must be [{grid}, C, H, W] or [{grid}, D], got {self.decoded.shape}")
         self.names, self.others = names, others
         self.columns = tuple(columns) or tuple(f"x{i}" for i in range(self.decoded.shape[2]))
         self.limits = limits_of(self.decoded) if limits is None else limits
@@ -69,7 +68,7 @@ class LatentPlaneDisplay(Display):
         variable: str | None = None,
         dims: tuple[int, int] | None = None,
     ) -> LatentPlaneDisplay:
-        """Decode a plane of `variable` at z = F^-1(u), F the prior's distribution function, u = (i + 1/2) / grid.
+        """Decode a plane of `variable` at z = F^-1(u), u = (i + 1/2) / grid, F the prior's cumulative.
 
         x     rows that choose the two most active of more than two dimensions
         grid  points along each axis (default: 15, and 40 for tables)
@@ -79,7 +78,9 @@ class LatentPlaneDisplay(Display):
         Kingma & Welling (2014), appendix A.
         """
         if [name for name in model.p.inputs if model.q is None or name not in model.q]:
-            raise DoesNotApply(f"{model.p.equation()} has inputs: a latent plane alone does not say what x is")
+            raise DoesNotApply(
+                f"{model.p.equation()} has inputs: a latent plane alone does not say what x is"
+            )
         view, name = view_of(model), latent_variable(model, variable)
         if name not in model.p or model.p[name].given or len(model.latent) > 1:
             raise DoesNotApply(f"{model.p.equation()} has no single latent variable with a prior of its own")
@@ -123,11 +124,13 @@ class LatentPlaneDisplay(Display):
     def caption(self) -> str:
         rest = ""
         if self.others:
-            others = "dimension stands" if self.others == 1 else f"{self.others} dimensions stand"
-            rest = f" The other latent {others} at the prior median."
+            others = (
+                "latent dimension stands" if self.others == 1 else f"{self.others} latent dimensions stand"
+            )
+            rest = f" The other {others} at the prior median."
         return (
-            "The decoder's mean on a grid of the latent plane. Its lines are quantiles of the prior, z = F⁻¹(u) with u evenly "
-            f"spaced, so that every cell has the same prior probability.{rest}"
+            "The decoder's mean on a grid of the latent plane. Its lines are quantiles of the prior, "
+            f"z = F⁻¹(u) with u evenly spaced, so that every cell has the same prior probability.{rest}"
         )
 
     def draw(self, ax: Axes) -> None:
@@ -160,7 +163,7 @@ class LatentPlaneDisplay(Display):
             part.set_title(self.columns[i], loc="left", fontsize=canvas.NORMAL, parse_math=False)
             bar = canvas.figure_of(part).colorbar(picture, ax=part, shrink=0.85)
             bar.ax.tick_params(labelsize=canvas.SMALL, colors=canvas.GREY, length=2)
-            bar.outline.set_visible(False)  # type: ignore[operator]
+            bar.outline.set_visible(False)
 
 
 def _ticks(count: int) -> list[int]:

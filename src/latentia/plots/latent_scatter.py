@@ -93,7 +93,7 @@ class LatentScatterDisplay(Display):
 
     @property
     def flat(self) -> bool:
-        return self.codes.shape[1] == 1
+        return bool(self.codes.shape[1] == 1)
 
     @property
     def size(self) -> tuple[float, float]:
@@ -101,7 +101,8 @@ class LatentScatterDisplay(Display):
 
     @property
     def caption(self) -> str:
-        text = f"encode(x){', the mean of the posterior,' if self.prior else ''} for each of {len(self.codes):,} rows."
+        what = "encode(x), the mean of the posterior," if self.prior else "encode(x)"
+        text = f"{what} for each of {len(self.codes):,} rows."
         if self.labels is not None:
             how = f"Against {self.label}" if self.flat and self._groups() is None else f"Colour: {self.label}"
             text += f" {how}, which the model has not seen."
@@ -138,20 +139,22 @@ class LatentScatterDisplay(Display):
         groups = self._groups()
         size = float(np.clip(9000 / len(self.codes), 6, 24))
         if groups is None:
-            points = ax.scatter(*self.codes.T, c=self.labels, cmap="viridis", s=size, linewidths=0, alpha=0.85)
+            x, y = self.codes.T
+            points = ax.scatter(x, y, c=self.labels, cmap="viridis", s=size, linewidths=0, alpha=0.85)
             bar = canvas.figure_of(ax).colorbar(points, ax=ax, shrink=0.8)
             bar.set_label(self.label, fontsize=canvas.NORMAL, parse_math=False)
             bar.ax.tick_params(labelsize=canvas.SMALL, colors=canvas.GREY, length=2)
-            bar.outline.set_visible(False)  # type: ignore[operator]
+            bar.outline.set_visible(False)
         else:
             for name, here, colour in self._coloured(groups):
-                ax.scatter(*self.codes[here].T, color=colour, s=size, linewidths=0, alpha=0.85, label=name)
+                x, y = self.codes[here].T
+                ax.scatter(x, y, color=colour, s=size, linewidths=0, alpha=0.85, label=name)
             if self.labels is not None:
                 canvas.legend(ax, outside=True, heading=self.label)
             if 1 < len(groups) <= len(canvas.CLASSES):
                 self._name_groups(ax, groups)
         ax.set_aspect("equal", adjustable="datalim")
-        canvas.style(ax, *self.names)
+        canvas.style(ax, self.names[0], self.names[1])
         ax.margins(0.04)
         if self.prior:
             self._draw_prior(ax)

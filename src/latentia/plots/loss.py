@@ -44,7 +44,7 @@ class LossDisplay(Display):
 
     @classmethod
     def from_run(cls, run: Run | str | Path) -> LossDisplay:
-        """The curves of a run, or of a run folder's metrics.jsonl. Raises DoesNotApply where it holds none."""
+        """The curves of a run, or of a run folder's metrics.jsonl; DoesNotApply where it holds none."""
         if isinstance(run, str | Path):
             from ..learn import read_metrics
 
@@ -75,10 +75,14 @@ class LossDisplay(Display):
 
     @property
     def caption(self) -> str:
-        text = "The bound and its terms over gradient steps, in nats per example of the data as the model sees them"
-        text += " (after preprocessing). A larger bound is better."
+        text = (
+            "The bound and its terms over gradient steps, in nats per example of the data as the model sees "
+        )
+        text += "them (after preprocessing). A larger bound is better."
         if self.valid:
-            text += " Validation values use the same noise at every step, training values are means over batches."
+            text += (
+                " Validation values use the same noise at every step, training values are means of batches."
+            )
         if self.best_step is not None:
             text += f" The dotted line marks step {self.best_step:,}, the best on the validation rows."
         if any(_limits(self._curves(name)) is not None for name in self.names):
@@ -106,9 +110,8 @@ class LossDisplay(Display):
         if kept and name == "bound" and self.valid:
             best = float(np.nanmax(self.valid["bound"]))
             label = f"best {best:,.2f}, step {self.best_step:,}"
-            ax.plot(
-                [float(self.best_step or 0)], [best], "o", ms=6, mfc="white", mec=canvas.VERMILLION, label=label
-            )
+            x = float(self.best_step or 0)
+            ax.plot([x], [best], "o", ms=6, mfc="white", mec=canvas.VERMILLION, label=label)
         limits = _limits(self._curves(name))
         if limits is not None:
             ax.set_ylim(*limits)

@@ -46,10 +46,8 @@ class ReconstructionDisplay(Display):
         self.inputs: Floats = np.asarray(inputs, dtype=np.float64)
         self.reconstructions: Floats = np.asarray(reconstructions, dtype=np.float64)
         if self.inputs.shape != self.reconstructions.shape or self.inputs.ndim not in (2, 4):
-            raise ValueError(
-                f"inputs and reconstructions must both be [N, C, H, W] or [N, D], got {self.inputs.shape} and "
-                f"{self.reconstructions.shape}"
-            )
+            shapes = f"{self.inputs.shape} and {self.reconstructions.shape}"
+            raise ValueError(f"inputs and reconstructions must both be [N, C, H, W] or [N, D], got {shapes}")
         self.columns = tuple(columns) or tuple(f"x{i}" for i in range(self.inputs.shape[1]))
         self.limits = limits_of(self.inputs) if limits is None else limits
 
@@ -80,13 +78,13 @@ class ReconstructionDisplay(Display):
         count = len(self.inputs)
         if self.images:
             return (
-                f"{count:,} inputs (above) and their reconstructions (below), decode(encode(x)): the decoder's mean at the "
-                "encoder's mean. It is a mean, not a draw, and so smoother than the data."
+                f"{count:,} inputs (above), their reconstructions (below), decode(encode(x)): the decoder's "
+                "mean at the encoder's mean. It is a mean, not a draw, and so smoother than the data."
             )
         shown, total = min(MOST, self.inputs.shape[1]), self.inputs.shape[1]
         which = f"the first {shown} of {total} columns" if shown < total else "each column"
         return (
-            f"{count:,} rows: {which} in its own units, the input against its reconstruction, decode(encode(x)): the decoder's "
+            f"{count:,} rows: {which} in its own units, the input against decode(encode(x)), the decoder's "
             "mean at the encoder's mean. On the line both are equal; r is their correlation."
         )
 
@@ -131,7 +129,8 @@ class ReconstructionDisplay(Display):
             part.set_aspect("equal")
             part.locator_params(nbins=4)
             canvas.style(part, self.columns[i], "reconstruction" if i % 4 == 0 else "", maths=False)
-            part.text(0.05, 0.95, _correlation(x, y), transform=part.transAxes, va="top", fontsize=canvas.SMALL)
+            correlation = _correlation(x, y)
+            part.text(0.05, 0.95, correlation, transform=part.transAxes, va="top", fontsize=canvas.SMALL)
 
 
 def _correlation(x: Floats, y: Floats) -> str:

@@ -61,12 +61,12 @@ class SamplesDisplay(Display):
         mean: bool | None = None,
         seed: int = 0,
     ) -> SamplesDisplay:
-        """n draws from p: of images the mean of p(x | z) at each drawn z, of tables draws of x, beside rows of x.
+        """n samples of p: for images the mean of p(x | z) at each drawn z; for tables draws, beside x's rows.
 
         Raises DoesNotApply for a p with inputs, which has nothing to draw them from.
         """
         if model.p.inputs:
-            raise DoesNotApply(f"{model.p.equation()} has inputs without a distribution, so it has no samples")
+            raise DoesNotApply(f"{model.p.equation()} has inputs without a distribution, so no samples")
         view = view_of(model)
         images = view.image is not None
         mean = images if mean is None else mean
@@ -95,8 +95,8 @@ class SamplesDisplay(Display):
         count = len(self.samples)
         if self.images and self.mean:
             return (
-                f"{count} samples: the decoder's mean at latent values drawn from the prior. A draw of x itself would add the noise "
-                "of the likelihood."
+                f"{count} samples: the decoder's mean at latent values drawn from the prior. A draw of x "
+                "would add the noise of the likelihood."
             )
         if self.images:
             return f"{count} draws of x from p."
@@ -104,7 +104,8 @@ class SamplesDisplay(Display):
         which = f" The first {shown} of {total} columns." if shown < total else ""
         against = f" over {len(self.data):,} rows of the data" if self.data is not None else ""
         what = "decoder means at draws from the prior" if self.mean else "draws of x from p"
-        return f"{count:,} {what}{against}, each column in its own units; on the diagonal, histograms as densities.{which}"
+        units = "each column in its own units; on the diagonal, histograms as densities"
+        return f"{count:,} {what}{against}, {units}.{which}"
 
     def _columns(self) -> int:
         return math.ceil(math.sqrt(len(self.samples)))
@@ -143,9 +144,7 @@ class SamplesDisplay(Display):
                             label=name,
                         )
                     else:
-                        part.scatter(
-                            values[:, j], values[:, i], s=6, color=colour, alpha=0.45, linewidths=0
-                        )
+                        part.scatter(values[:, j], values[:, i], s=6, color=colour, alpha=0.45, linewidths=0)
                 part.set_xlim(*ranges[j])
                 if i != j:
                     part.set_ylim(*ranges[i])

@@ -52,7 +52,14 @@ def build(task: Task, compiled: bool, bf16: bool) -> Run:
 
     def run(steps: int) -> float:
         nonlocal step
-        plan = Plan(step + steps, task.batch, valid_every=ENDLESS, report_every=steps, patience=None)
+        plan = Plan(
+            step + steps,
+            task.batch,
+            valid_every=ENDLESS,
+            report_every=steps,
+            checkpoint_every=ENDLESS,
+            patience=None,
+        )
         training = islice(ascend(engine, rows, None, plan, Progress(step)), steps)
         records = [record for told in training for record in told]
         step += steps

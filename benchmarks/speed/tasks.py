@@ -66,7 +66,7 @@ TASKS = {
             "convolutional VAE, 1-32-64 channels (4x4, stride 2), 20 latents, ReLU, batch 128",
             batch=128,
             latent=20,
-            steps=100,
+            steps=50,
             conv=True,
             targets={"ours eager": 1.1},
         ),

@@ -24,8 +24,8 @@ ACTIVE = 0.01  # the variance above which Burda et al. call a unit active
 COLLAPSED = 0.1  # nats: a total KL below this says nothing about x
 CHUNK = 1000
 MORE_USE = (
-    "a warm-up of beta (linear_warmup, --warmup), free bits (--free-bits), a smaller beta, or networks of more "
-    "capacity"
+    "a warm-up of beta (linear_warmup, --warmup), free bits (--free-bits), a smaller beta, or networks of "
+    "more capacity"
 )
 
 PerUnit = Tensor | dict[str, Tensor]

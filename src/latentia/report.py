@@ -14,17 +14,19 @@ from .evidence import Estimate, log_evidence
 from .evidence.estimate import MEANING
 
 if TYPE_CHECKING:
-    from .data import Data
+    from .data import Data, Rows
     from .model import Model
+    from .plots import Display
 
-SAMPLES = {"elbo": 50, "importance": 200}
-ROWS = 500  # of which the evidence is estimated, unless estimates are given
+SAMPLES = {"elbo": 20, "importance": 100}
+ROWS = 250  # of which the evidence is estimated, unless estimates are given
+CSS_INCH = 88  # pixels of the page to an inch of a picture
 
 STYLE = """
 :root { color-scheme: light dark;
   --paper: #fdfdfc; --ink: #1d1d1f; --quiet: #6a6a6e; --line: #dcdcd8; --card: #ffffff; }
 @media (prefers-color-scheme: dark) {
-  :root { --paper: #17181a; --ink: #e6e6e3; --quiet: #a0a0a4; --line: #3a3b3e; --card: #f7f7f5; } }
+  :root { --paper: #17181a; --ink: #e6e6e3; --quiet: #a0a0a4; --line: #3a3b3e; --card: #ffffff; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 3rem 1.25rem 4rem; max-width: 52rem; background: var(--paper);
   color: var(--ink); font: 1rem/1.55 "Source Serif 4", Charter, "Bitstream Charter", Georgia, serif; }
@@ -65,7 +67,7 @@ def write_report(
 ) -> Path:
     """Write `folder`/report.html: the model, its evidence, its pictures, the data and the configuration.
 
-    estimates  of the test rows' evidence; by default the ELBO (50 draws) and L_200 of at most 500 of them, or
+    estimates  of the test rows' evidence; by default the ELBO (20 draws) and L_100 of at most 250 of them, or
                of validation or training rows where there are no test rows
     rows       at most so many are used for the pictures
     seed       of the noise in the estimates
@@ -77,28 +79,28 @@ def write_report(
     from .plots.run import caption_of, pictures, rows_to_show
 
     folder = Path(folder)
-    shown = pictures(model, data, folder, rows)
-    which = rows_to_show(data)[1]
-    figures = {
-        display.title: (display.image("png", ""), caption_of(name, display, which))
-        for name, display in shown.items()
-    }
     split = next((name for name in ("test", "valid", "train") if len(data.splits[name])), "test")
-    given = estimates is not None
-    estimates = _estimates(model, data, split, seed) if estimates is None else estimates
+    which = rows_to_show(data)[1]
+    figures = [
+        _figure(display, caption_of(name, display, which))
+        for name, display in pictures(model, data, folder, rows).items()
+    ]
+    of = ""
+    if estimates is None:
+        estimates = _estimates(model, data.splits[split][:ROWS], seed)
+        count, total = len(estimates[0].values), len(data.splits[split])
+        of = f" Estimated on {'all' if count == total else 'the first'} {count:,} {split} rows."
     title = f"{folder.resolve().name}: a model of {data.name}"
     body = [
         f"<h1>{_text(title)}</h1>",
         f'<p class="lead">{_text(_summary(model, data))}</p>',
         *_model(model),
         "<h2>How probable the data are</h2>",
-        *_evidence(
-            estimates, model, None if given else f"the first {len(estimates[0].values):,} {split} rows"
-        ),
-        *_warning(model, data, split),
+        *_evidence(estimates, model, of),
+        *_warning(model, data.splits[split][:ROWS]),
         *_course(folder),
         "<h2>Pictures</h2>",
-        *(_figure(name, content, caption) for name, (content, caption) in figures.items()),
+        *figures,
         "<h2>The data</h2>",
         *_data(data),
         *_configuration(folder),
@@ -145,7 +147,7 @@ def _model(model: Model) -> list[str]:
     return [*lines, _table(["Factor", "Family", "Event", "Network"], rows)]
 
 
-def _evidence(estimates: Sequence[Estimate], model: Model, which: str | None) -> list[str]:
+def _evidence(estimates: Sequence[Estimate], model: Model, of: str) -> list[str]:
     """The estimates in a table, with their errors, and in words."""
     if any(estimate.direction == "none" for estimate in estimates):
         return [
@@ -169,7 +171,6 @@ def _evidence(estimates: Sequence[Estimate], model: Model, which: str | None) ->
         )
     parts = [f"{name} {value:,.2f}" for estimate in estimates for name, value in _terms(estimate).items()]
     numbers = [1, 2, 3, *([4] if image else [])]
-    of = f" Estimated on {which}." if which else ""
     units = f"In {estimates[0].units} units" + (
         f" ({model.schema.units})" if model.schema is not None and estimates[0].units == "data" else ""
     )
@@ -193,18 +194,17 @@ def _terms(estimate: Estimate) -> dict[str, float]:
     return terms
 
 
-def _estimates(model: Model, data: Data, split: str, seed: int) -> list[Estimate]:
-    rows = data.splits[split][:ROWS]
+def _estimates(model: Model, rows: Rows, seed: int) -> list[Estimate]:
     found = [log_evidence(model, rows, "elbo", SAMPLES["elbo"], seed=seed)]
     if found[0].direction == "lower":
         found.append(log_evidence(model, rows, "importance", SAMPLES["importance"], seed=seed))
     return found
 
 
-def _warning(model: Model, data: Data, split: str) -> list[str]:
+def _warning(model: Model, rows: Rows) -> list[str]:
     from .diagnostics import collapse_warning
 
-    sentence = collapse_warning(model, data.splits[split][:ROWS])
+    sentence = collapse_warning(model, rows)
     return [f'<p class="warning">{_text(sentence)}</p>'] if sentence else []
 
 
@@ -233,7 +233,8 @@ def _course(folder: Path) -> list[str]:
     if train:
         rows.append(["Last training bound", f"{train[-1]['bound']:,.3f} nats per example in model units"])
         rows.append(["Speed", f"{train[-1]['examples_per_second']:,.0f} examples per second"])
-        rows.append(["Steps skipped", f"{train[-1]['skipped']:,}, as their gradient was not finite"])
+        if train[-1]["skipped"]:
+            rows.append(["Steps skipped", f"{train[-1]['skipped']:,}, as their gradient was not finite"])
     return ["<h2>The fit</h2>", _table(["", ""], rows)]
 
 
@@ -269,12 +270,14 @@ def _configuration(folder: Path) -> list[str]:
     return ["<h2>Configuration</h2>", f"<pre>{_text(path.read_text(encoding='utf-8').strip())}</pre>"]
 
 
-def _figure(name: str, png: bytes, caption: str) -> str:
-    picture = base64.b64encode(png).decode()
-    alt = _text(f"{name}. {caption}")
+def _figure(display: Display, caption: str) -> str:
+    """A picture inside the page, at the same scale as the others."""
+    picture = base64.b64encode(display.image("png", "")).decode()
+    width = round(display.size[0] * CSS_INCH)
+    alt = _text(f"{display.title}. {caption}")
     return (
-        f'<figure><img alt="{alt}" src="data:image/png;base64,{picture}">'
-        f"<figcaption><strong>{_text(name)}.</strong> {_text(caption)}</figcaption></figure>"
+        f'<figure><img alt="{alt}" width="{width}" src="data:image/png;base64,{picture}">'
+        f"<figcaption><strong>{_text(display.title)}.</strong> {_text(caption)}</figcaption></figure>"
     )
 
 

@@ -23,7 +23,7 @@ def quick(model: lt.Model, *args: object, **options: object) -> lt.Run:
     return lt.fit(model, DIGITS, *args, **({"progress": False, "steps": 60, "valid_every": 20} | options))
 
 
-def weights(model: lt.Model) -> Tensor:
+def weights(model: torch.nn.Module) -> Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
@@ -179,6 +179,11 @@ def test_bf16_reaches_nearly_the_same_bound() -> None:
         ({"method": "magic"}, "unknown"),
         ({"method": "likelihood"}, "latent"),
         ({"resume": True}, "out="),
+        ({"clip": -1.0}, "positive"),
+        ({"report_every": 0}, "report_every must be at least 1"),
+        ({"checkpoint_every": 0}, "checkpoint_every must be at least 1"),
+        ({"device": "bogus"}, "unknown"),
+        ({"compile": "maybe"}, "auto"),
         ({"samples": 0}, "at least 1"),
     ],
 )
@@ -197,3 +202,80 @@ def test_data_that_the_likelihood_cannot_give_are_refused() -> None:
 def test_a_misspelt_variable_never_becomes_latent() -> None:
     with pytest.raises(ValueError, match="misspelt"):
         lt.fit(lt.models.vae(3, 2), {"X": torch.randn(50, 3)}, progress=False)
+
+
+def test_a_bad_row_is_found_wherever_it_is() -> None:
+    x = torch.zeros(10_000, 3)
+    x[9_500, 1] = 7.0
+    with pytest.raises(ValueError, match="to 7"):
+        lt.fit(lt.models.vae(3, 2, likelihood="bernoulli"), x, progress=False)
+
+
+def test_a_refused_fit_leaves_the_model_as_it_was() -> None:
+    model = lt.models.vae(4, 2)
+    with pytest.raises(ValueError, match="expects events of shape"):
+        lt.fit(model, torch.randn(50, 3), progress=False)
+    assert model.schema is None
+    assert not model.fitted
+
+
+def test_data_read_in_another_way_are_refused() -> None:
+    model = small()
+    with pytest.raises(UsageError, match="another way"):
+        lt.fit(model, lt.load_data("digits", binarise="threshold"), progress=False)
+
+
+def test_validation_bounds_that_are_not_finite_are_left_out_and_told() -> None:
+    x = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
+    data = lt.load_data(x, valid=torch.full((5, 3), 1e30), split=(1.0, 0.0, 0.0))
+    run = lt.fit(lt.models.vae(3, 2, hidden=(8,)), data, steps=10, valid_every=5, progress=False)
+    assert "2 validations gave a bound that is not finite" in run.notes[-1]
+    assert all(record["split"] == "train" for record in run.history)
+
+
+def test_dropout_repeats_with_the_seed_and_rests_in_validation() -> None:
+    def make() -> lt.Model:
+        net = torch.nn.Sequential(torch.nn.Linear(3, 16), torch.nn.Dropout(0.5), torch.nn.Linear(16, 4))
+        p = lt.Joint(z=lt.StandardNormal(2), x=lt.Normal(lt.MLP(2, 3), given="z", scale="learnt"))
+        return lt.Model(p, lt.Joint(z=lt.Normal(net, given="x", event=2)))
+
+    x = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
+    state = make().state_dict()
+    models = [make(), make()]
+    before = torch.get_rng_state()
+    for model in models:
+        model.load_state_dict(state)
+        lt.fit(model, x, steps=20, progress=False)
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(weights(models[0]), weights(models[1]))
+    assert not models[0].training
+
+
+def test_each_group_of_parameters_keeps_its_own_learning_rate() -> None:
+    model = small()
+    groups = {"q": list(model.q.parameters()), "p": list(model.p.parameters())}
+    before = weights(model.q), weights(model.p)
+
+    def optimizer(parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.SGD([{"params": groups["q"], "lr": 1e-3}, {"params": groups["p"], "lr": 0.0}])
+
+    quick(model, steps=3, optimizer=optimizer, valid_every=3)
+    assert not torch.equal(before[0], weights(model.q))
+    assert torch.equal(before[1], weights(model.p))
+
+
+def test_an_objective_may_learn_something_itself() -> None:
+    class Baseline(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.level = torch.nn.Parameter(torch.zeros(()))
+
+        def forward(self, p, q, values, noise, scale=1.0):
+            bound = lt.elbo(p, q, values, noise)
+            penalty = scale * (bound.value.detach() - self.level).square()
+            return bound._replace(surrogate=bound.surrogate - penalty)
+
+    objective = Baseline()
+    run = quick(small(), objective, steps=50, lr=0.1, scale=0.5)
+    assert run.objective == "Baseline"
+    assert float(objective.level.detach()) < -1

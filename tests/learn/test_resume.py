@@ -106,6 +106,53 @@ def test_an_existing_run_is_neither_lost_nor_mixed_up(tmp_path: Path) -> None:
     assert run_in(tmp_path / "run", overwrite=True).steps == 40
 
 
+def test_a_refusal_touches_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    run_in(folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for options in (
+        {"resume": True, "lr": 0.5},
+        {"overwrite": True, "batch": 10_000},
+        {"overwrite": True, "lr": -1},
+    ):
+        with pytest.raises(UsageError):
+            run_in(folder, **options)
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(UsageError):
+        run_in(tmp_path / "new", batch=10_000)
+    assert not (tmp_path / "new").exists()
+
+
+def test_other_data_or_another_schedule_are_not_the_same_run(tmp_path: Path) -> None:
+    run_in(tmp_path / "run")
+    with pytest.raises(UsageError, match="schedule was"):
+        run_in(tmp_path / "run", resume=True, schedule="cosine")
+    other = lt.load_data("iris", seed=1)
+    with pytest.raises(UsageError, match="data was"):
+        options = {"steps": 40, "valid_every": 10, "progress": False, "out": tmp_path / "run", "resume": True}
+        lt.fit(lt.models.vae(data=other, latent=2, hidden=(8,)), other, **options)
+
+
+def test_functions_of_the_step_can_be_resumed(tmp_path: Path) -> None:
+    for resume in (False, True):
+        run = run_in(tmp_path / "run", beta=lambda step: 0.5, resume=resume, steps=40 + 20 * resume)
+    assert run.steps == 60
+
+
+def test_more_patience_lets_a_stopped_run_go_on(tmp_path: Path) -> None:
+    stopped = run_in(tmp_path / "run", lr=0.3, patience=1, steps=400)
+    assert stopped.stopped == "patience"
+    assert run_in(tmp_path / "run", lr=0.3, patience=None, steps=400, resume=True).steps == 400
+
+
+def test_only_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
+    run_in(tmp_path / "run")
+    for path in (tmp_path / "run" / "checkpoints").glob("step-*"):
+        path.write_bytes(b"not a checkpoint")
+    with pytest.raises(UsageError, match="none of the checkpoints"):
+        run_in(tmp_path / "run", resume=True)
+
+
 def test_a_longer_run_equals_one_that_was_resumed(tmp_path: Path) -> None:
     run_in(tmp_path / "a", steps=40)
     resumed = run_in(tmp_path / "a", steps=80, resume=True).model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 import traceback
@@ -73,6 +74,9 @@ for order, command in enumerate(COMMANDS, start=1):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line on `argv` (default: the program's own) and return its exit code."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported: idle threads sleep
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot write ≥ shows ?
     try:
         app(argv, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()

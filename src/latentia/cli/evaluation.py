@@ -79,8 +79,9 @@ def explained(found: Evaluation) -> Iterator[str]:
         yield "Nothing is latent: log p(x) is exact."
     else:
         yield (
-            f"Both are lower bounds on log p(x): the ELBO by {first.samples:,} draws of q(z | x), {last.name} by "
-            f"importance\nsampling with {last.samples:,}. What lies between is a part of KL(q || posterior)."
+            f"Both are lower bounds on log p(x): the ELBO by {first.samples:,} draws of q(z | x), "
+            f"{last.name} by importance\nsampling with {last.samples:,}. What lies between is a part of "
+            f"KL(q || posterior)."
         )
         yield (
             "± rows: standard error over rows, what other rows would change; "

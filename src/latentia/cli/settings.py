@@ -94,7 +94,7 @@ def read_config(path: Path, strict: bool = True) -> Settings:
                 raise UsageError(f"{path} gives {option} twice")
             if option in known[section]:
                 setting = checked(option, setting, known[section][option], f" in {path}")
-            elif not strict:
+            elif section not in OPEN and not strict:
                 continue
             elif section not in OPEN:
                 hint = did_you_mean(option, known[section])

@@ -24,7 +24,12 @@ Record = dict[str, Any]
 
 @dataclass
 class Progress:
-    """Where a run stands: what a checkpoint holds beside the tensors."""
+    """Where a run stands: what a checkpoint holds beside the tensors.
+
+    waited    validations since the best one
+    skipped   steps left out because their gradient was not finite
+    unfinite  validations whose bound was not finite
+    """
 
     step: int = 0
     best_step: int = 0
@@ -32,6 +37,7 @@ class Progress:
     waited: int = 0
     skipped: int = 0
     skipped_in_a_row: int = 0
+    unfinite: int = 0
     seconds: float = 0.0
     stopped: str = ""
 
@@ -47,6 +53,7 @@ class Plan:
     batch: int
     valid_every: int
     report_every: int
+    checkpoint_every: int
     patience: int | None
 
 
@@ -80,22 +87,20 @@ def ascend(
             progress.seconds = seconds_before + now - clock
             speed = len(told) * plan.batch / max(1e-9, now - interval_start)
             _count_skips(engine, progress, len(told), bad, last)
-            records.append(
-                at
-                | {"seconds": progress.seconds, "split": "train"}
-                | _bound_and_terms(engine.named(report))
-                | {
+            if bad < len(told):
+                pace = {
                     "examples_per_second": speed,
                     "skipped": progress.skipped,
                     "lr": engine.rate(progress.step - 1),
                 }
-            )
+                records.append(at | _told("train", progress.seconds, engine.named(report)) | pace)
             told, interval_start = [], now
         if valid is not None and (progress.step % plan.valid_every == 0 or last):
             numbers = engine.evaluate(valid, progress.step)
             progress.seconds = seconds_before + time.perf_counter() - clock
             _follow(progress, numbers["bound"], plan.patience)
-            records.append(at | {"seconds": progress.seconds, "split": "valid"} | _bound_and_terms(numbers))
+            if math.isfinite(numbers["bound"]):
+                records.append(at | _told("valid", progress.seconds, numbers))
         if last and not progress.stopped:
             progress.stopped = "steps"
         yield records
@@ -109,8 +114,9 @@ def _summary(told: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, int]:
     return kept.sum(0) / max(1, len(told) - bad), bad
 
 
-def _bound_and_terms(numbers: dict[str, float]) -> Record:
-    return {"bound": numbers["bound"], "terms": {name: v for name, v in numbers.items() if name != "bound"}}
+def _told(split: str, seconds: float, numbers: dict[str, float]) -> Record:
+    terms = {name: value for name, value in numbers.items() if name != "bound"}
+    return {"seconds": seconds, "split": split, "bound": numbers["bound"], "terms": terms}
 
 
 def _follow(progress: Progress, value: float, patience: int | None) -> None:
@@ -119,6 +125,7 @@ def _follow(progress: Progress, value: float, patience: int | None) -> None:
         progress.best_value, progress.best_step, progress.waited = value, progress.step, 0
         return
     progress.waited += 1
+    progress.unfinite += not math.isfinite(value)
     if patience is not None and progress.waited >= patience:
         progress.stopped = "patience"
 

@@ -37,18 +37,25 @@ def save_checkpoint(folder: Path, engine: Engine, progress: Progress, settings: 
     return path
 
 
-def load_checkpoint(folder: Path, engine: Engine) -> tuple[Progress, dict[str, Any]] | None:
-    """Restore the newest readable checkpoint into the engine; None where there is none."""
+def load_checkpoint(
+    folder: Path, engine: Engine
+) -> tuple[tuple[Progress, dict[str, Any]] | None, list[Path]]:
+    """Restore the newest readable checkpoint into the engine.
+
+    Returns its progress and settings, or None where there is none, and the damaged files passed over.
+    """
+    damaged = []
     for path in reversed(_steps(folder)):
         try:
             tensors, metadata = _read(path)
             progress = Progress(**json.loads(metadata["progress"]))
             settings = json.loads(metadata["settings"])
         except (SafetensorError, OSError, KeyError, ValueError, TypeError):
+            damaged.append(path)
             continue
         engine.load(tensors)
-        return progress, settings
-    return None
+        return (progress, settings), damaged
+    return None, damaged
 
 
 def save_best(folder: Path, weights: Mapping[str, Tensor], step: int) -> None:

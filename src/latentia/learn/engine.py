@@ -9,6 +9,7 @@ import hashlib
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,14 @@ def mixed_seed(seed: int, purpose: str, count: int = 0) -> int:
     """A seed for one purpose and one step of a run: any step can be repeated without those before it."""
     digest = hashlib.blake2b(f"{seed}/{purpose}/{count}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
+
+
+@contextmanager
+def _forked(seed: int, device: torch.device) -> Iterator[None]:
+    """A forked global generator, for nets that draw from it themselves, such as dropout."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 class Step(nn.Module):
@@ -82,7 +91,6 @@ class Engine:
 
     step_module: Step
     optimiser: torch.optim.Optimizer
-    learning_rate: float
     schedule: Schedule
     changing: Mapping[str, Schedule]
     clip: float | None
@@ -95,6 +103,9 @@ class Engine:
         self.device, self.dtype = model.device, model.dtype
         self.generator = torch.Generator(self.device)
         self.parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
+        self.rates = [float(group["lr"]) for group in self.optimiser.param_groups]
+        dropouts = nn.modules.dropout._DropoutNd
+        self.draws_inside = any(isinstance(module, dropouts) for module in self.step_module.modules())
         self.fused = bool(self.optimiser.defaults.get("fused"))
         self.requests: dict[str, Request] = {}
         self.term_names: tuple[str, ...] = ()
@@ -121,7 +132,8 @@ class Engine:
         Returns whether it can be compiled.
         """
         noise = Noise(0, self.device, self.dtype)
-        bound = self.step_module.bound(values, noise, self.numbers(0))
+        with self._evaluating():
+            bound = self.step_module.bound(values, noise, self.numbers(0))
         batch = len(next(iter(values.values())))
         if bound.value.shape != (batch,) or bound.surrogate.shape != (batch,):
             raise UsageError(
@@ -130,11 +142,12 @@ class Engine:
             )
         self.term_names, self.direction = tuple(bound.terms), bound.direction
         self.requests = dict(noise.requests)
-        return noise.replayable
+        return noise.replayable and not self.draws_inside
 
     def compile(self, values: Mapping[str, Tensor]) -> str | None:
         """Switch to the compiled executor; where that fails stay eager and return the reason in one line."""
         validate = Distribution._validate_args
+        buffers = [buffer.clone() for buffer in self.step_module.buffers()]
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch's own, about its own modules
@@ -142,11 +155,14 @@ class Engine:
                 loss, _ = compiled(values, self._given_noise(), self.numbers(0))
                 loss.backward()
         except Exception as failure:
-            return f"{type(failure).__name__}: {str(failure).strip().splitlines()[0][:160]}"
+            reason = str(failure).strip() or "no reason given"
+            return f"{type(failure).__name__}: {reason.splitlines()[0][:160]}"
         finally:
             Distribution.set_default_validate_args(validate)
             for parameter in self.parameters:
                 parameter.grad = None
+            for buffer, before in zip(self.step_module.buffers(), buffers, strict=True):
+                buffer.copy_(before)
         self.run, self.executor = compiled, "compiled"
         return None
 
@@ -161,11 +177,13 @@ class Engine:
         Returns the report `[1 + T]` and whether the step was skipped: one whose gradient is not finite leaves
         parameters and optimiser as they were.
         """
-        self.generator.manual_seed(mixed_seed(self.seed, "step", step))
+        seed = mixed_seed(self.seed, "step", step)
+        self.generator.manual_seed(seed)
         values = self.model.batch(rows, index, self.generator)
         noise: Any = self._given_noise() if self.executor == "compiled" else self._live_noise()
-        loss, report = self.run(values, noise, self.numbers(step))
-        loss.backward()  # type: ignore[no-untyped-call]
+        with _forked(seed, self.device) if self.draws_inside else nullcontext():
+            loss, report = self.run(values, noise, self.numbers(step))
+            loss.backward()  # type: ignore[no-untyped-call]
         if self.alternate:
             for parameter in self.p_parameters if step % 2 == 0 else self.q_parameters:
                 parameter.grad = None
@@ -173,8 +191,17 @@ class Engine:
         return report, skipped
 
     def rate(self, step: int) -> float:
-        """The learning rate at a step."""
-        return self.learning_rate * self.schedule(step)
+        """The learning rate at a step, of the first group of parameters."""
+        return self.rates[0] * self.schedule(step)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Nets such as dropout and batch normalisation as they are when nothing is learnt."""
+        self.step_module.eval()
+        try:
+            yield
+        finally:
+            self.step_module.train()
 
     def _live_noise(self) -> Noise:
         return Noise(dtype=self.dtype, generator=self.generator)
@@ -186,8 +213,8 @@ class Engine:
         if self.clip is not None:
             scale = (self.clip / (norm + 1e-6)).clamp(max=1.0)
             torch._foreach_mul_(gradients, scale)
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.rate(step)
+        for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
+            group["lr"] = rate * self.schedule(step)
         if self.fused:
             self.optimiser.found_inf = skipped  # type: ignore[attr-defined]
             self.optimiser.step()
@@ -209,11 +236,16 @@ class Engine:
         size = max(math.prod(model.p[name].event) for name in model.p)
         chunk = max(1, min(1000, LIVE // (size * max(1, int(samples)))))
         sums = torch.zeros(1 + len(self.term_names), dtype=torch.float64)
-        for start in range(0, len(rows), chunk):
-            values = model.batch(rows, slice(start, start + chunk))
-            bound = self.step_module.bound(values, noise, self.numbers(step))
-            sums += torch.stack([v.double().sum() for v in (bound.value, *bound.terms.values())]).cpu()
-        return self.named(sums / len(rows))
+        count = 0.0
+        with self._evaluating():
+            for start in range(0, len(rows), chunk):
+                values = model.batch(rows, slice(start, start + chunk))
+                bound = self.step_module.bound(values, noise, self.numbers(step))
+                told = torch.stack([bound.value, *bound.terms.values()]).double()
+                weight = values.get("weight", torch.ones_like(bound.value)).double()
+                sums += (told * weight).sum(-1).cpu()
+                count += float(weight.sum())
+        return self.named(sums / count)
 
     def named(self, report: Tensor) -> dict[str, float]:
         """A report `[1 + T]` as numbers by name; the first is "bound"."""
@@ -239,7 +271,7 @@ class Engine:
             if name.startswith("optimiser."):
                 _, place, slot = name.split(".", 2)
                 slots.setdefault(int(place), {})[slot] = tensor
-        groups = self.optimiser.state_dict()["param_groups"]
+        groups: Any = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": slots, "param_groups": groups})
 
 
@@ -259,13 +291,13 @@ def build_engine(
     """An engine for a model. Raises UsageError for an unknown optimiser or a model with nothing to learn."""
     changing = {name: value for name, value in keywords.items() if callable(value)}
     constants = {name: value for name, value in keywords.items() if not callable(value)}
-    step = Step(model, objective, constants, bf16)
+    step = Step(model, objective, constants, bf16).to(model.device)
+    step.train()
     parameters = [p for p in step.parameters() if p.requires_grad]
     if not parameters:
         raise UsageError("this model has no parameters to learn")
     if callable(optimizer):
         made = optimizer(parameters)
-        lr = float(made.param_groups[0]["lr"])
     elif optimizer in OPTIMISERS:
         make, extra = OPTIMISERS[optimizer]
         made = make(parameters, lr=lr, **extra)
@@ -274,7 +306,7 @@ def build_engine(
             f"optimizer {optimizer!r} is unknown: use {', '.join(OPTIMISERS)}, or a function of the "
             f"parameters"
         )
-    return Engine(step, made, lr, schedule, changing, clip, alternate, seed)
+    return Engine(step, made, schedule, changing, clip, alternate, seed)
 
 
 def batches(count: int, batch: int, seed: int, start: int, device: torch.device) -> Iterator[Tensor]:

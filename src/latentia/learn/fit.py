@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import sys
 from collections.abc import Callable, Mapping
@@ -17,18 +16,17 @@ from ..data import Data, Rows
 from ..errors import Interrupted, UsageError
 from ..factor import CannotMarginaliseError
 from ..model import Model
-from ..objectives.elbo import elbo
 from ..schedules import Schedule, learning_rate
 from . import checkpoint
 from .ascent import Plan, Progress, ascend
 from .engine import Engine, Objective, build_engine
-from .folder import append_metrics, open_run, read_metrics, write_config
+from .folder import append_metrics, check_run, open_run, read_metrics, write_config
+from .options import checked_device, checked_keywords, chosen, described, fingerprint, make_plan, name_of
 from .progress_bar import progress_bar
 from .run import Run
 from .signals import noted_signals
 
 LONG = 20_000  # steps from which a compiled step pays for its compilation
-METHODS = ("ascent", "likelihood")
 
 
 def fit(
@@ -86,22 +84,33 @@ def fit(
     Raises UsageError for options that do not fit, DataError for data that do not, DivergedError after many
     steps that were not finite, and Interrupted on SIGINT or SIGTERM, once the state is saved.
     """
-    objective, method = _chosen(model, objective, method)
-    keywords = _checked(objective, keywords)
+    objective, method = chosen(model, objective, method)
+    others = [name for name in inspect.signature(fit).parameters if name != "keywords"]
+    keywords = checked_keywords(objective, keywords, others)
     if model.fitted and not (resume or warm_start):
         raise UsageError(
             "this model is already fitted: pass warm_start=True to train it further, or build a new one"
         )
-    if resume and out is None:
-        raise UsageError("resume needs the run folder: pass out=")
     if precision not in ("fp32", "bf16"):
         raise UsageError(f"precision must be 'fp32' or 'bf16', got {precision!r}")
-    if lr <= 0:
-        raise UsageError(f"the learning rate must be positive, got {lr}")
+    if lr <= 0 or (clip is not None and clip <= 0):
+        raise UsageError(f"lr and clip must be positive, got lr={lr}, clip={clip}")
+    if alternate and model.q is None:
+        raise UsageError("alternate=True updates q and p in turn, and this model has no q")
+    check_run(out, resume=resume, overwrite=overwrite)
     if device is not None:
-        model.to(_device(device))
+        model.to(checked_device(device))
     train, valid = _rows(model, data)
-    plan = _plan(len(train), steps, epochs, batch, valid_every, report_every, patience)
+    plan = make_plan(
+        len(train),
+        steps=steps,
+        epochs=epochs,
+        batch=batch,
+        valid_every=valid_every,
+        report_every=report_every,
+        checkpoint_every=checkpoint_every,
+        patience=patience,
+    )
     engine = build_engine(
         model,
         objective,
@@ -114,28 +123,36 @@ def fit(
         bf16=precision == "bf16",
         seed=seed,
     )
-    name = getattr(objective, "__name__", type(objective).__name__)
-    run = Run(model, None, name, method, _follows(name, valid, patience), "eager")
+    run = Run(model, None, name_of(objective), method, _follows(name_of(objective), valid, patience), "eager")
     settings = {
-        "objective": name,
-        "keywords": {k: repr(v) for k, v in keywords.items()},
+        "objective": run.objective,
+        "keywords": {name: described(value) for name, value in keywords.items()},
         "batch": plan.batch,
-        "optimizer": optimizer if isinstance(optimizer, str) else repr(type(engine.optimiser).__name__),
-        "lr": engine.learning_rate,
+        "optimizer": described(optimizer),
+        "lr": engine.rates,
+        "schedule": described(schedule),
         "clip": clip,
         "seed": seed,
         "precision": precision,
         "alternate": alternate,
-        "rows": len(train),
+        "data": fingerprint(train),
     }
+    replayable = _probed(engine, train, plan)
+    state = Progress()
+    if resume and out is not None:
+        state, compile = _restored(engine, Path(out), plan, settings, run, compile)
+    _choose_executor(engine, train, plan, compile, replayable, run)
+    settings["executor"] = run.executor
     if out is not None:
-        run.folder = open_run(Path(out), resume=resume, overwrite=overwrite)
+        run.folder = open_run(Path(out), overwrite=overwrite, upto=state.step if resume else None)
+        run.history = read_metrics(run.folder)
         write_config(run.folder, config if config is not None else {"fit": settings | {"steps": plan.steps}})
-    _choose_executor(engine, train, plan, compile, run)
-    state = _restored(engine, run, settings) if resume else Progress()
     if progress:
-        print(f"{_describe(model, run)}", file=sys.stderr)
-    _train(engine, train, valid, plan, state, run, settings, checkpoint_every or plan.valid_every, progress)
+        print(_describe(run), file=sys.stderr)
+    try:
+        _train(engine, train, valid, plan, state, run, settings, progress)
+    finally:
+        model.eval()
     model.fitted = True
     if run.folder is not None:
         archive.save(model, run.folder / "model")
@@ -150,7 +167,6 @@ def _train(
     state: Progress,
     run: Run,
     settings: Mapping[str, Any],
-    checkpoint_every: int,
     show: bool,
 ) -> None:
     """Drive the ascent: write what it tells, save its state, keep the best weights, end on a signal."""
@@ -165,172 +181,118 @@ def _train(
                 best = checkpoint.clone_state(engine.step_module)
                 if checkpoints is not None:
                     checkpoint.save_best(checkpoints, best, state.step)
-            due = state.step % checkpoint_every == 0 or bool(state.stopped) or arrived.signal is not None
+            due = state.step % plan.checkpoint_every == 0 or state.stopped or arrived.signal is not None
             if due and checkpoints is not None:
                 checkpoint.save_checkpoint(checkpoints, engine, state, settings)
             tell(state.step, records)
             if arrived.signal is not None and not state.stopped:
-                saved = (
-                    "the state is saved: go on with resume"
-                    if checkpoints is not None
-                    else "there is no run folder to resume"
+                rest = (
+                    "there is no run folder to resume"
+                    if checkpoints is None
+                    else "the state is saved: resume"
                 )
-                raise Interrupted(f"interrupted after step {state.step:,}; {saved}", arrived.signal)
+                raise Interrupted(f"interrupted after step {state.step:,}; {rest}", arrived.signal)
     if best is not None:
         engine.step_module.load_state_dict(best)
     run.steps, run.best_step, run.best_value = state.step, state.best_step, state.best_value
     run.stopped, run.skipped, run.seconds = state.stopped, state.skipped, state.seconds
-
-
-def _chosen(model: Model, objective: Objective | None, method: str | None) -> tuple[Objective, str]:
-    usual = "ascent" if model.latent or model.q is not None else "likelihood"
-    method = usual if method is None else method
-    if method not in METHODS:
-        raise UsageError(f"method {method!r} is unknown: use {' or '.join(METHODS)}")
-    if method == "likelihood" and model.q is not None:
-        raise UsageError(
-            f"method 'likelihood' needs a model without latent variables; "
-            f"{', '.join(model.latent)} is latent here"
+    if state.unfinite:
+        run.notes.append(
+            f"{state.unfinite:,} validations gave a bound that is not finite; they were left out"
         )
-    return elbo if objective is None else objective, method
-
-
-def _checked(objective: Objective, keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """The objective's keywords, each one it knows. Raises UsageError with the nearest name otherwise."""
-    call = objective.forward if isinstance(objective, nn.Module) else objective
-    parameters = inspect.signature(call).parameters.values()
-    own = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return dict(keywords)
-    for name in keywords:
-        if name not in own:
-            options = [*own, *(p for p in inspect.signature(fit).parameters if p != "keywords")]
-            close = difflib.get_close_matches(name, options, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else f"; it takes {', '.join(own) or 'none'}"
-            raise UsageError(
-                f"{getattr(objective, '__name__', 'the objective')} has no option {name!r}{hint}"
-            )
-    return dict(keywords)
-
-
-def _device(device: str | torch.device) -> torch.device:
-    chosen = torch.device(device)
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError("no CUDA device is available: use device='cpu'")
-    return chosen
 
 
 def _rows(model: Model, data: Any) -> tuple[Rows, Rows | None]:
-    """Training and validation rows on the model's device, checked against the graphs.
+    """Training and validation rows on the model's device, checked against the graphs and the likelihood.
 
-    The schema is attached to the model.
+    The schema is then attached to the model. Raises UsageError where the model has another one.
     """
-    valid: Rows | None = None
     if isinstance(data, Data):
         train, valid = data.train, data.valid if len(data.valid) else None
     else:
-        train = model.rows(data)
-    schema = train.schema
+        train, valid = model.rows(data), None
     if len(train) == 0:
         raise UsageError("there are no training rows")
-    if model.schema is None:
-        model.schema = schema
+    if model.schema is not None and model.schema != train.schema:
+        raise UsageError(
+            "the model was built for data read in another way (other columns, scaling or binarisation): build "
+            "a new model for these data, or read them as the others were"
+        )
     for rows in (train, valid):
         if rows is None:
             continue
         model.check(rows.tensors)
-        sample = model.batch(rows, slice(0, 4096))
-        for name in model.p:
-            if name in sample:
-                model.p[name].check(name, sample[name])
+        for start in range(0, len(rows), 8192):
+            values = model.batch(rows, slice(start, start + 8192))
+            for name in model.p:
+                if name in values:
+                    model.p[name].check(name, values[name])
+    model.schema = train.schema
     return train.to(model.device), None if valid is None else valid.to(model.device)
-
-
-def _plan(
-    count: int,
-    steps: int | None,
-    epochs: int | None,
-    batch: int | None,
-    valid_every: int | None,
-    report_every: int | None,
-    patience: int | None,
-) -> Plan:
-    if steps is not None and epochs is not None:
-        raise UsageError("say steps or epochs, not both")
-    for name, number in {
-        "steps": steps,
-        "epochs": epochs,
-        "batch": batch,
-        "valid_every": valid_every,
-        "patience": patience,
-    }.items():
-        if number is not None and number < 1:
-            raise UsageError(f"{name} must be at least 1, got {number}")
-    if batch is not None and batch > count:
-        raise UsageError(
-            f"a batch of {batch:,} is larger than the {count:,} training rows: use batch={count} or less"
-        )
-    batch = min(128, count) if batch is None else batch
-    per_epoch = count // batch
-    steps = epochs * per_epoch if epochs is not None else 10_000 if steps is None else steps
-    valid_every = min(steps, max(100, per_epoch)) if valid_every is None else valid_every
-    return Plan(
-        steps, batch, valid_every, min(100, valid_every) if report_every is None else report_every, patience
-    )
 
 
 def _follows(objective: str, valid: Rows | None, patience: int | None) -> str:
     if valid is None:
-        return "no validation rows: the last weights are kept"
-    number = f"the mean {objective} of {len(valid):,} validation rows"
-    return f"{number}; the best weights are kept" if patience is None else number
+        return "no validation rows, so the last weights are kept"
+    stops = "; it never stops early" if patience is None else ""
+    return f"the mean {objective} of {len(valid):,} validation rows, whose best weights are kept{stops}"
 
 
-def _choose_executor(engine: Engine, train: Rows, plan: Plan, choice: bool | str, run: Run) -> None:
-    """Probe the objective on one batch, then stay eager or compile."""
-    if choice not in (True, False, "auto"):
-        raise UsageError(f"compile must be True, False or 'auto', got {choice!r}")
-    values = engine.model.batch(train, torch.arange(plan.batch, device=engine.model.device))
+def _probed(engine: Engine, train: Rows, plan: Plan) -> bool:
+    """Try the objective on one batch. Returns whether its noise can be given, as a compiled step needs."""
+    values = engine.model.batch(train, torch.arange(plan.batch, device=engine.device))
     try:
-        replayable = engine.probe(values)
+        return engine.probe(values)
     except CannotMarginaliseError as error:
         raise UsageError(f"{error}; {engine.model.holes(train.tensors)}") from None
-    modules = list(engine.model.modules())
-    convolutions = (
-        any(isinstance(m, nn.modules.conv._ConvNd) for m in modules) and engine.model.device.type == "cpu"
-    )
-    if choice is False or (choice == "auto" and (plan.steps < LONG or convolutions or not replayable)):
+
+
+def _choose_executor(
+    engine: Engine, train: Rows, plan: Plan, choice: bool | str, replayable: bool, run: Run
+) -> None:
+    """Stay eager or compile."""
+    if choice not in (True, False, "auto"):
+        raise UsageError(f"compile must be True, False or 'auto', got {choice!r}")
+    convolution = nn.modules.conv._ConvNd
+    slow = engine.device.type == "cpu" and any(isinstance(m, convolution) for m in engine.model.modules())
+    if choice is False or (choice == "auto" and (plan.steps < LONG or slow or not replayable)):
         return
     if not replayable:
-        run.notes.append("a family here draws without given noise, so the step runs eagerly")
+        run.notes.append("a part of this model draws its own random numbers, so the step runs eagerly")
         return
-    reason = engine.compile(values)
+    reason = engine.compile(engine.model.batch(train, torch.arange(plan.batch, device=engine.device)))
     if reason is not None:
         run.notes.append(f"the step runs eagerly, since it could not be compiled ({reason})")
     run.executor = engine.executor
 
 
-def _restored(engine: Engine, run: Run, settings: Mapping[str, Any]) -> Progress:
-    """The state of the newest checkpoint. Raises UsageError where the run there was another one."""
-    if run.folder is None:
-        return Progress()
-    found = checkpoint.load_checkpoint(run.folder / "checkpoints", engine)
+def _restored(
+    engine: Engine, folder: Path, plan: Plan, settings: Mapping[str, Any], run: Run, compile: bool | str
+) -> tuple[Progress, bool | str]:
+    """The state of the newest checkpoint, and whether its run was compiled.
+
+    Raises UsageError where that run was another one, or none of its checkpoints can be read.
+    """
+    found, damaged = checkpoint.load_checkpoint(folder / "checkpoints", engine)
+    if damaged:
+        run.notes.append(f"damaged and passed over: {', '.join(path.name for path in damaged)}")
+    if found is None and damaged:
+        raise UsageError(f"none of the checkpoints in {folder} can be read: start again with overwrite")
     if found is None:
         run.notes.append("there was no checkpoint yet: the run starts anew")
-        read_metrics(run.folder, upto=0)
-        return Progress()
+        return Progress(), compile
     state, old = found
     for name, value in settings.items():
         if old.get(name) != value:
             raise UsageError(f"cannot resume: {name} was {old.get(name)} and is now {value}")
-    run.history = read_metrics(run.folder, upto=state.step)
     run.notes.append(f"resumed after step {state.step:,}")
-    if state.stopped == "steps":
+    patient = plan.patience is None or state.waited < plan.patience
+    if state.stopped == "steps" or (state.stopped == "patience" and patient):
         state.stopped = ""
-    return state
+    return state, old.get("executor") == "compiled"
 
 
-def _describe(model: Model, run: Run) -> str:
+def _describe(run: Run) -> str:
     ways = {"ascent": "stochastic gradient ascent", "likelihood": "maximum likelihood by gradient ascent"}
-    lines = [f"{ways[run.method]} of {run.objective}, {run.executor}; early stopping follows {run.follows}"]
+    lines = [f"{ways[run.method]} of {run.objective}, {run.executor}; it follows {run.follows}"]
     return "\n".join([*lines, *run.notes])

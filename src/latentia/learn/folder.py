@@ -14,25 +14,33 @@ from ..errors import UsageError
 OWN = ("config.toml", "metrics.jsonl", "checkpoints", "model", "plots", "report.html")
 
 
-def open_run(folder: Path, *, resume: bool, overwrite: bool) -> Path:
-    """Make the run folder, or empty or reopen an existing one.
-
-    Raises UsageError where that was not asked for.
-    """
+def check_run(out: str | Path | None, *, resume: bool, overwrite: bool) -> None:
+    """Raise UsageError where the run folder does not suit what was asked; touches nothing."""
+    if out is None:
+        if resume:
+            raise UsageError("resume needs the run folder: pass out=")
+        return
+    folder = Path(out)
     if resume and overwrite:
         raise UsageError("say resume or overwrite, not both")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file: a run needs a folder")
-    existing = [name for name in OWN if (folder / name).exists()]
-    if existing and not (resume or overwrite):
+    if not (resume or overwrite) and any((folder / name).exists() for name in OWN):
         raise UsageError(f"{folder} holds a run already: resume it, overwrite it, or choose another folder")
     if resume and not folder.exists():
         raise UsageError(f"{folder} does not exist: there is no run to resume")
-    if overwrite:
-        for name in existing:
-            path = folder / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def open_run(folder: Path, *, overwrite: bool, upto: int | None) -> Path:
+    """Make the run folder ready: emptied of an old run, or with its metrics cut after step `upto`."""
+    for path in [folder / name for name in OWN] if overwrite else []:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    if upto is not None:
+        read_metrics(folder, upto)
     return folder
 
 

@@ -14,7 +14,7 @@ from .bound import Bound
 from .elbo import direction_of, require_pathwise
 
 
-def iwae(p: Joint, q: Joint, values: Values, noise: Source, *, samples: int = 5) -> Bound:
+def iwae(p: Joint, q: Joint | None, values: Values, noise: Source, *, samples: int = 5) -> Bound:
     """L_K(x) = E[log (1/K) sum_k p(x, z_k) / q(z_k | x)], z_k ~ q(z | x), K = `samples`.
 
     It is at most log p(x) and never decreases in K. With K = 1 it is the ELBO by Monte Carlo. Raises
@@ -22,6 +22,8 @@ def iwae(p: Joint, q: Joint, values: Values, noise: Source, *, samples: int = 5)
 
     Burda, Grosse & Salakhutdinov (2016), eq. 8.
     """
+    if q is None:
+        raise ValueError("nothing is latent, so there is nothing to weigh: elbo is exact here")
     done = q.complete(values, noise, samples)
     require_pathwise(q, done)
     direction = direction_of(p, q, values)

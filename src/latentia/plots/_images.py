@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def limits_of(*arrays: Floats) -> Limits:
-    """The intensities of black and white where nobody knows them: the range of the values, [0, 1] at least."""
+    """The intensities of black and white where none are known: the range of the values, [0, 1] at least."""
     finite = np.concatenate([array[np.isfinite(array)] for array in arrays])
     low, high = float(finite.min(initial=0.0)), float(finite.max(initial=1.0))
     return low, high

@@ -91,7 +91,7 @@ def linear_gaussian(seed: int = 0, rows: int = 5) -> tuple[Joint, Joint, dict[st
         torch.manual_seed(seed)
         decoder, encoder = MLP(2, 3).double(), MLP(3, 4).double()
         x = torch.randn(rows, 3, dtype=torch.float64)
-    scale = 0.7
+    scale = 0.75
     p = Joint(z=StandardNormal(2), x=Normal(decoder, given="z", scale=scale)).double()
     q = Joint(z=Normal(encoder, given="x")).double()
     weight, bias = (parameter.detach() for parameter in decoder.parameters())

@@ -1,0 +1,119 @@
+"""The options of a fit, checked at the door: each refusal is a sentence."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Mapping
+from dataclasses import is_dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..data import Rows
+from ..data._hint import did_you_mean
+from ..errors import UsageError
+from ..model import Model
+from ..objectives.elbo import elbo
+from .ascent import Plan
+from .engine import Objective
+
+METHODS = ("ascent", "likelihood")
+
+
+def chosen(model: Model, objective: Objective | None, method: str | None) -> tuple[Objective, str]:
+    """The objective and the method. Raises UsageError where they do not suit the model."""
+    method = ("likelihood" if model.q is None else "ascent") if method is None else method
+    if method not in METHODS:
+        raise UsageError(f"method {method!r} is unknown: use {' or '.join(METHODS)}")
+    if method == "likelihood" and model.q is not None:
+        latent = ", ".join(model.latent or model.q.variables)
+        raise UsageError(f"method 'likelihood' needs a model without latent variables; here q gives {latent}")
+    return elbo if objective is None else objective, method
+
+
+def checked_keywords(objective: Objective, keywords: Mapping[str, Any], others: list[str]) -> dict[str, Any]:
+    """The objective's keywords, each one it knows. Raises UsageError with the nearest name otherwise."""
+    call = objective.forward if isinstance(objective, nn.Module) else objective
+    parameters = list(inspect.signature(call).parameters.values())
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return dict(keywords)
+    own = [p.name for p in parameters[4:] if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    for name in keywords:
+        if name not in own:
+            hint = did_you_mean(name, [*own, *others]) or f"; it takes {', '.join(own) or 'none'}"
+            raise UsageError(f"{name_of(objective)} has no option {name!r}{hint}")
+    return dict(keywords)
+
+
+def name_of(function: object) -> str:
+    """What a function, or an object used as one, is called."""
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def described(value: object) -> str:
+    """A setting as text that is the same in another process."""
+    return (
+        getattr(value, "__qualname__", name_of(value))
+        if callable(value) and not is_dataclass(value)
+        else repr(value)
+    )
+
+
+def checked_device(device: str | torch.device) -> torch.device:
+    """A device that is here. Raises UsageError otherwise."""
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise UsageError(f"device {device!r} is unknown: use 'cpu' or 'cuda'") from None
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError("no CUDA device is available: use device='cpu'")
+    return chosen
+
+
+def make_plan(
+    count: int,
+    *,
+    steps: int | None,
+    epochs: int | None,
+    batch: int | None,
+    valid_every: int | None,
+    report_every: int | None,
+    checkpoint_every: int | None,
+    patience: int | None,
+) -> Plan:
+    """How long and how often, for `count` training rows. Raises UsageError for numbers that do not fit."""
+    given = {
+        "steps": steps,
+        "epochs": epochs,
+        "batch": batch,
+        "valid_every": valid_every,
+        "report_every": report_every,
+        "checkpoint_every": checkpoint_every,
+        "patience": patience,
+    }
+    if steps is not None and epochs is not None:
+        raise UsageError("say steps or epochs, not both")
+    for name, number in given.items():
+        if number is not None and number < 1:
+            raise UsageError(f"{name} must be at least 1, got {number}")
+    if batch is not None and batch > count:
+        raise UsageError(
+            f"a batch of {batch:,} is larger than the {count:,} training rows: use batch={count} or less"
+        )
+    batch = min(128, count) if batch is None else batch
+    per_epoch = count // batch
+    steps = epochs * per_epoch if epochs is not None else 10_000 if steps is None else steps
+    valid_every = min(steps, max(100, per_epoch)) if valid_every is None else valid_every
+    report_every = min(100, valid_every) if report_every is None else report_every
+    return Plan(steps, batch, valid_every, report_every, checkpoint_every or valid_every, patience)
+
+
+def fingerprint(rows: Rows) -> str:
+    """A short hash of the rows' tensors, to tell other data of the same size."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in sorted(rows.tensors.items()):
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

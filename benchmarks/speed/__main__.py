@@ -39,8 +39,8 @@ def main() -> int:
                 parser.error(f"{name!r} is unknown: choose among {', '.join(known)}")
     names = [name for name in CONTESTANTS if options.only is None or name in options.only]
     pythons = {False: sys.executable, True: options.peers_python}
-    arguments = shlex.join(["--peers-python=PYTHON" if "python" in a else a for a in sys.argv[1:]])
-    print(f"python -m benchmarks.speed {arguments}".rstrip())
+    given = [argument.replace(options.peers_python, "PYTHON") for argument in sys.argv[1:]]
+    print(shlex.join(["python", "-m", "benchmarks.speed", *given]))
     machine = f"{_processor()}, {os.cpu_count()} cores, threads used: {options.threads}"
     print(f"{datetime.now(UTC):%Y-%m-%d}, {machine}, {options.rounds} rounds, {images()[1]}")
     versions: dict[str, str] = {}

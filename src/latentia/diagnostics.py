@@ -134,8 +134,9 @@ def collapse_warning(model: Model, rows: Any) -> str | None:
         )
     if used < units / 2:
         return (
-            f"Most of the posterior has collapsed: {used} of {units} latent units are active, and the others "
-            f"follow the prior. A smaller latent size would do as well; to use more units, fit with {MORE_USE}."
+            f"Most of the posterior has collapsed: {used} of {units} latent units are active, and the "
+            f"others follow the prior. A smaller latent size would do as well; to use more units, fit with "
+            f"{MORE_USE}."
         )
     return None
 

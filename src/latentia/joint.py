@@ -147,7 +147,7 @@ class Joint(nn.Module):
         dims = len(self[parent].event) if parent in self._by_name else value.ndim - 1
         coding = None if factor.takes_codes else self._codings.get(parent)
         if coding is not None:
-            value, dims = coding.encode(value), 1
+            value, dims = coding.encode(value).to(_dtype(factor)), 1
             observed = None if observed is None else coding.spread(observed)
         elif not value.is_floating_point() and not factor.takes_codes:
             raise ValueError(
@@ -287,6 +287,11 @@ def _spread(observed: Tensor, like: Tensor, dims: int) -> Tensor:
         observed = observed.reshape(*observed.shape, *(1,) * dims)
     dtype = like.dtype if like.is_floating_point() else torch.get_default_dtype()
     return observed.expand(like.shape).to(dtype)
+
+
+def _dtype(factor: Factor) -> torch.dtype:
+    """The floating-point type in which the factor computes."""
+    return next((p.dtype for p in factor.parameters()), torch.get_default_dtype())
 
 
 def names_of(values: Sequence[str] | Values) -> list[str]:

@@ -13,7 +13,7 @@ from latentia.cli import main
 
 def tiny(**options: object) -> list[str]:
     """Options for a fit of a blink: `tiny(steps=60)`."""
-    options = {"hidden": 16, "latent": 2, "steps": 40, "valid_every": 20, **options}
+    options = {"hidden": 16, "latent": 2, "steps": 20, "valid_every": 10, **options}
     return [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 
 

@@ -84,7 +84,7 @@ def test_a_table_is_evaluated_in_its_own_units(cli: Cli, table_run: Path) -> Non
     done = cli("evaluate", table_run, *FEW)
     assert done.code == 0
     assert "the columns' own units" in done.out
-    assert "bits" not in done.out
+    assert "bits per dimension" not in done.out
 
 
 def test_an_autoencoder_has_no_evidence(cli: Cli) -> None:

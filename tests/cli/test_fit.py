@@ -66,7 +66,7 @@ def test_fit_says_what_it_understood_and_what_was_learnt(cli: Cli) -> None:
         "one learnt scale: the pixels are grey",
     ):
         assert note in done.err
-    assert "early stopping follows the mean elbo of 180 validation rows" in done.err
+    assert "the mean elbo of 180 validation rows" in done.err
     for fact in ("best validation elbo", "pixels 0..16", "learnt scale of x", "active units", "runs/digits"):
         assert fact in done.out
     assert "latentia evaluate runs/digits" in done.err
@@ -110,6 +110,14 @@ def test_the_resolved_config_repeats_the_run_bit_for_bit(cli: Cli) -> None:
     assert resolved["data"]["split"] == [0.8, 0.1, 0.1]
     assert resolved["fit"]["schedule"] == {"10": 0.5, "20": 0.1}
     assert resolved["fit"]["optimizer"] == "adam"
+    assert (resolved["fit"]["valid_every"], resolved["fit"]["checkpoint_every"]) == (10, 10)
+
+
+def test_a_length_in_epochs_takes_the_place_of_steps(cli: Cli) -> None:
+    assert cli("fit", "iris", *TINY, "--batch", "40", "--out", "one", "--quiet").code == 0
+    done = cli("fit", "--config", "one/config.toml", "--epochs", "2", "--out", "two", "--quiet")
+    assert done.code == 0, done.err
+    assert tomllib.loads(Path("two/config.toml").read_text())["fit"]["steps"] == 6
 
 
 def test_flags_override_the_config(cli: Cli) -> None:

@@ -221,7 +221,7 @@ def test_a_refused_fit_leaves_the_model_as_it_was() -> None:
 
 def test_data_read_in_another_way_are_refused() -> None:
     model = small()
-    with pytest.raises(UsageError, match="another way"):
+    with pytest.raises(UsageError, match="read another way"):
         lt.fit(model, lt.load_data("digits", binarise="threshold"), progress=False)
 
 

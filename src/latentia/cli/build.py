@@ -19,6 +19,7 @@ from ..data.named import NAMES
 from ..errors import UsageError
 from ..factors import Diagonal, Full, LowRank
 from ..learn import fit
+from ..learn.options import make_plan
 from ..model import Model
 from ..schedules import linear_warmup
 from .settings import VERSION, Settings
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 OWN_TO_MODELS = ("data", "event", "seed")
 OWN_TO_OBJECTIVES = ("p", "q", "values", "noise")
 OWN_TO_FIT = ("resume", "overwrite", "warm_start", "progress")
+NUMBERS = ("steps", "batch", "valid_every", "checkpoint_every", "patience")
 READ = ("key", "types", "label", "split", "binarise", "standardise")
 
 
@@ -167,8 +169,10 @@ def resolved(settings: Settings, data: Data) -> dict[str, Any]:
     model = {"name": name, **defaults(parameters, without=(*OWN_TO_MODELS, "missing"))}
     if "likelihood" in parameters and ":" not in name:
         model["likelihood"] = data.schema.likelihood
-    options = defaults(inspect.signature(fit).parameters, without=OWN_TO_FIT)
-    length = {} if "epochs" in settings["fit"] else {"steps": 10_000}
+    options = defaults(inspect.signature(fit).parameters, without=OWN_TO_FIT) | settings["fit"]
+    numbers = {number: fit_arguments(options).get(number) for number in NUMBERS}
+    plan = make_plan(len(data.train), report_every=None, epochs=options.pop("epochs", None), **numbers)
+    options |= {number: getattr(plan, number) for number in NUMBERS if number != "patience"}
     return {
         VERSION: __version__,
         "data": {**defaults(inspect.signature(load_data).parameters, without=("seed",)), **settings["data"]},
@@ -178,7 +182,7 @@ def resolved(settings: Settings, data: Data) -> dict[str, Any]:
             **defaults(signature_of(objective_function(objective)), without=OWN_TO_OBJECTIVES),
             **settings["objective"],
         },
-        "fit": {**options, **length, "batch": min(128, len(data.train)), **settings["fit"]},
+        "fit": options,
     }
 
 

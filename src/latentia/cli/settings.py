@@ -156,11 +156,16 @@ def _piecewise(text: str) -> dict[str, float]:
 
 
 def merged(*layers: Settings) -> Settings:
-    """Later layers over earlier ones."""
-    return {
-        section: {option: value for layer in layers for option, value in layer.get(section, {}).items()}
-        for section in SECTIONS
-    }
+    """Later layers over earlier ones; a later length, in steps or epochs, replaces an earlier one."""
+    result: Settings = {section: {} for section in SECTIONS}
+    for layer in layers:
+        for section, options in result.items():
+            given = layer.get(section, {})
+            for one, other in (("steps", "epochs"), ("epochs", "steps")):
+                if one in given:
+                    options.pop(other, None)
+            options |= given
+    return result
 
 
 def refuse_changes(

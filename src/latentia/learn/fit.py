@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,9 @@ def fit(
         model.eval()
     model.fitted = True
     if run.folder is not None:
-        archive.save(model, run.folder / "model")
+        with warnings.catch_warnings(record=True) as caught:
+            archive.save(model, run.folder / "model")
+        run.notes += [str(warning.message) for warning in caught]
     return run
 
 
@@ -215,7 +218,7 @@ def _rows(model: Model, data: Any) -> tuple[Rows, Rows | None]:
         raise UsageError("there are no training rows")
     if model.schema is not None and model.schema != train.schema:
         raise UsageError(
-            "the model was built for data read in another way (other columns, scaling or binarisation): build "
+            "the model was built for data read another way (other columns, scaling or binarisation): build "
             "a new model for these data, or read them as the others were"
         )
     for rows in (train, valid):

@@ -106,13 +106,11 @@ def direction_of(p: Joint, q: Joint | None, values: Values) -> Direction:
 
 
 def require_pathwise(q: Joint, done: Completion) -> None:
-    """Refuse to train parameters of q through draws that carry no gradient."""
+    """Refuse to train what a draw depends on, itself or through parents, where the draw has no gradient."""
     if not torch.is_grad_enabled():
         return
     for name in done.log_q:
-        if done.values[name].requires_grad:
-            continue
-        if any(parameter.requires_grad for parameter in q[name].parameters()):
+        if not done.values[name].requires_grad and done.log_q[name].requires_grad:
             raise ValueError(
                 f"q draws {name!r} from {type(q[name]).__name__}, which cannot be reparameterised, so this "
                 f"objective would train it with a biased gradient: enumerate {name!r}, use an objective for "

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _canvas as canvas
-from ._display import Display
+from ._display import Display, DoesNotApply
 from ._images import enlargement, limits_of, mosaic, show
-from ._values import Floats, Limits, data_values, some_rows, view_of
+from ._values import Floats, Limits, data_values, latent_names, some_rows, view_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +53,12 @@ class ReconstructionDisplay(Display):
 
     @classmethod
     def from_model(cls, model: Model, x: Any, limit: int | None = None) -> ReconstructionDisplay:
-        """decode(encode(x)) of the first `limit` rows (default: 24 images, or 1,000 rows of a table)."""
+        """decode(encode(x)) of the first `limit` rows (default: 24 images, or 1,000 rows of a table).
+
+        Raises DoesNotApply for a model without latent variables.
+        """
+        if not latent_names(model):
+            raise DoesNotApply(f"{model.p.equation()} has nothing latent, and so no reconstructions")
         view = view_of(model)
         rows = some_rows(model, x, limit or (24 if view.image is not None else 1000))
         inputs, outputs = data_values(model, rows, view), view.array(model.reconstruct(rows))

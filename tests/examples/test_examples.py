@@ -1,0 +1,36 @@
+"""Every example runs, quickly when told so, and writes the pictures that it promises."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[2] / "examples"
+SCRIPTS = sorted(FOLDER.glob("*.py"))
+PROMISED = {
+    "latent_plane": {"latent_plane.png", "latent_scatter.png", "graph.png"},
+    "latent_sizes": {"latent_sizes.png"},
+    "new_likelihood": {"new_likelihood.png"},
+    "new_objective": {"renyi_bounds.png"},
+}
+
+
+def load(script: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"example_{script.stem}", script)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_the_example_writes_what_it_promises(script: Path, tmp_path: Path) -> None:
+    module = load(script)
+    written = module.main(budget=0.002, out=tmp_path / "new")
+    assert {path.name for path in written} == PROMISED[script.stem]
+    assert set((tmp_path / "new").iterdir()) == set(written)
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
+    assert module.__doc__ and "(20" in module.__doc__, "an example is a lesson, with its source"

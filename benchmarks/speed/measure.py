@@ -132,9 +132,10 @@ def table(task: Task, results: dict[str, Measured], steps: int) -> str:
     for name, result in results.items():
         step, ratio = median(result.milliseconds), ratios(results, name) if "floor" in results else math.nan
         seconds = step * steps / 1e3
+        start = max(0.0, result.first - seconds)
         target = task.targets.get(name)
         wanted = "" if target is None else f"{target:g} {'yes' if ratio <= target else 'NO'}"
         bound = "" if math.isnan(result.bound) else f"{result.bound:.2f}"
-        numbers = f"{step:10.2f}{seconds:8.2f}{ratio:9.2f}{wanted:>9}{bound:>9}{max(0.0, result.first - seconds):9.1f}"
+        numbers = f"{step:10.2f}{seconds:8.2f}{ratio:9.2f}{wanted:>9}{bound:>9}{start:9.1f}"
         lines.append(f"{name:20}{numbers}")
     return "\n".join(lines)

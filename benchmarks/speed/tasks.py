@@ -43,7 +43,7 @@ TASKS = {
     for task in (
         Task(
             "mlp",
-            "MLP VAE 784-400-20, ReLU, batch 128, one epoch of MNIST (468 steps)",
+            "MLP VAE 784-400-20, ReLU, batch 128; an epoch of MNIST is 468 steps",
             batch=128,
             latent=20,
             steps=468,

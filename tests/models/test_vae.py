@@ -1,4 +1,4 @@
-"""The VAE family on real data: shapes, likelihoods, holes, units, and the linear VAE against PPCA's exact answer."""
+"""The VAE family on real data: shapes, likelihoods, holes, units; the linear VAE against PPCA."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_columns_draw_what_they_say() -> None:
 
 def test_holes_need_an_encoder_that_sees_them(mixed: lt.data.Data) -> None:
     blind = lt.models.vae(4, 2, likelihood=("number", "binary", "count", 3))
-    with pytest.raises(ValueError, match="missing cells in column 'age'.*missing=True"):
+    with pytest.raises(ValueError, match=r"missing cells in column 'age'.*missing=True"):
         quick(blind, mixed)
 
 
@@ -104,7 +104,7 @@ def test_a_family_that_cannot_marginalise_refuses_holes_by_column(mixed: lt.data
     p = lt.Joint(z=lt.StandardNormal(2), x=Joined(lt.MLP(2, 4), given="z"))
     coded = 1 + 1 + 1 + 1
     model = lt.Model(p, lt.Joint(z=lt.Normal(lt.MLP(coded, 4, missing=True), given="x")))
-    with pytest.raises(ValueError, match="Joined cannot marginalise.*column 'age'"):
+    with pytest.raises(ValueError, match=r"Joined cannot marginalise.*column 'age'"):
         quick(model, mixed)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..model import Model
 
 SHARES = (0.5, 0.95)  # of a two-dimensional standard normal, inside the circles
-DISCRETE = 20  # so many different whole labels are classes; more are a number
+DISCRETE = 20  # so many classes have a legend; more whole labels without names are numbers on a scale
 
 
 class LatentScatterDisplay(Display):
@@ -126,7 +126,7 @@ class LatentScatterDisplay(Display):
         if self.labels.dtype.kind == "f":
             return None
         known = [int(label) for label in np.unique(self.labels) if label >= 0]
-        if len(known) > DISCRETE:
+        if len(known) > DISCRETE and not self.classes:
             return None
         groups = [
             (self.classes[label] if label < len(self.classes) else str(label), self.labels == label)
@@ -149,7 +149,7 @@ class LatentScatterDisplay(Display):
             for name, here, colour in self._coloured(groups):
                 x, y = self.codes[here].T
                 ax.scatter(x, y, color=colour, s=size, linewidths=0, alpha=0.85, label=name)
-            if self.labels is not None:
+            if self.labels is not None and len(groups) <= DISCRETE:
                 canvas.legend(ax, outside=True, heading=self.label)
             if 1 < len(groups) <= len(canvas.CLASSES):
                 self._name_groups(ax, groups)
@@ -208,7 +208,7 @@ class LatentScatterDisplay(Display):
         edges = np.linspace(self.codes.min(), self.codes.max() + 1e-9, 41)
         for name, here, colour in self._coloured(groups):
             ax.hist(self.codes[here, 0], bins=list(edges), histtype="step", lw=1.3, color=colour, label=name)
-        if self.labels is not None and len(groups) > 1:
+        if self.labels is not None and 1 < len(groups) <= DISCRETE:
             canvas.legend(ax, outside=True, heading=self.label)
         canvas.style(ax, self.names[0], "number of rows")
 

@@ -71,7 +71,7 @@ class LossDisplay(Display):
     @property
     def size(self) -> tuple[float, float]:
         count = len(self.names)
-        return 3.5 * min(3, count) + 0.3, 2.9 * -(-count // 3) + 0.3
+        return max(4.8, 3.5 * min(3, count) + 0.3), 2.9 * -(-count // 3) + 0.3
 
     @property
     def caption(self) -> str:

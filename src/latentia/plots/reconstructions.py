@@ -76,7 +76,7 @@ class ReconstructionDisplay(Display):
             return 8.0, min(9.0, 0.5 + bands * (7.0 / columns * 2 * height / width + 0.25))
         shown = min(MOST, self.inputs.shape[1])
         columns = min(4, shown)
-        return 2.3 * columns + 0.3, 2.4 * -(-shown // columns) + 0.6
+        return max(4.4, 2.3 * columns + 0.3), 2.4 * -(-shown // columns) + 0.6
 
     @property
     def caption(self) -> str:

@@ -5,15 +5,31 @@ torch's own kernels win in eager mode; in a compiled graph the forms below vecto
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 
+class _Softplus(torch.autograd.Function):
+    """max(x, 0) + log(1 + exp(-|x|)), whose gradient is sigmoid(x): less work than autograd's."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.clamp(min=0) + torch.log(1 + torch.exp(-x.abs()))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return gradients[0] * torch.sigmoid(x)
+
+
 def softplus(x: Tensor) -> Tensor:
     """log(1 + exp(x)), without overflow."""
     if torch.compiler.is_compiling():
-        return x.clamp(min=0) + torch.log(1 + torch.exp(-x.abs()))
+        return _Softplus.apply(x)  # type: ignore[no-any-return, no-untyped-call]
     return F.softplus(x)
 
 

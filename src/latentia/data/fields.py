@@ -85,7 +85,7 @@ class Array:
         refuse(array, ~np.isfinite(stored.numpy()), where, f"is too large for {self.dtype}")
         return stored, observed
 
-    def values(self, stored: Tensor, rows: Tensor, generator: torch.Generator | None) -> Tensor:
+    def values(self, stored: Tensor, rows: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """Model units: the stored values as float (or codes)."""
         return stored if self.kind == "category" else stored.to(getattr(torch, self.dtype))
 
@@ -182,8 +182,10 @@ class Image:
         whole = self.levels <= 255 and (array.dtype == np.uint8 or bool((array == np.round(array)).all()))
         return tensor_of(array.astype(np.uint8 if whole else np.float32, copy=False)), observed
 
-    def values(self, stored: Tensor, rows: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Model units, float32 [B, *event] in [0, 1]. `rows` [B] are the original row numbers.
+    def values(self, stored: Tensor, rows: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        """Model units, float32 [B, *event] in [0, 1].
+
+        rows: [B], the original row numbers, needed where there is no generator.
 
         Dynamic binarisation draws from `generator`; without one each pixel's uniform is a fixed function of
         its row number and place, so that an evaluation sees the same data whatever its batches.
@@ -191,13 +193,16 @@ class Image:
         if self.binarise == "threshold":
             return stored.to(torch.float32)
         if self.binarise == "dynamic":
-            if generator is None:
+            if generator is not None:
+                uniform = torch.rand(stored.shape, generator=generator, device=stored.device)
+            elif rows is not None:
                 uniform = fixed_uniform(rows, math.prod(self.event)).reshape(stored.shape)
             else:
-                uniform = torch.rand(stored.shape, generator=generator, device=stored.device)
+                raise ValueError("dynamic binarisation needs a generator, or the rows' numbers")
             return (uniform * self.levels < stored).to(torch.float32)
-        value = stored.to(torch.float32)
-        return value if self.levels == 1 else value / self.levels
+        if stored.dtype == torch.float32:
+            return stored if self.levels == 1 else stored / self.levels
+        return stored.to(torch.float32).div_(self.levels)
 
     def decode(self, value: Tensor) -> Tensor:
         """Intensities 0..levels (not clamped), or 0 and 1 as they are where the schema binarises."""

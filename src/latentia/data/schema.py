@@ -298,7 +298,7 @@ class Rows:
         the same at every call and for every choice of batches.
         """
         at = _on(index, self.rows)
-        rows = self.rows[at]
+        rows = self.rows[at] if generator is None else None
         values = {}
         for name, tensor in self.tensors.items():
             chosen = (

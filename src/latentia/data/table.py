@@ -205,7 +205,7 @@ class Table:
         observed = ~np.isnan(value)
         return tensor_of(np.nan_to_num(value, copy=False)), tensor_of(observed)
 
-    def values(self, stored: Tensor, rows: Tensor, generator: torch.Generator | None) -> Tensor:
+    def values(self, stored: Tensor, rows: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """Model units: stored as they are."""
         return stored
 

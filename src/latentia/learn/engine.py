@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ..data import Rows
 
 Objective = Callable[..., Bound]
+Run = Callable[..., tuple[Tensor, tuple[Tensor | None, ...], Tensor]]
 OPTIMISERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]]] = {
     "adam": (torch.optim.Adam, {"fused": True}),
     "adamw": (torch.optim.AdamW, {"fused": True}),
@@ -75,6 +77,26 @@ class Step(nn.Module):
         return -_mean(bound.surrogate, weight), _mean(told, weight)
 
 
+def _ascent_direction(
+    step: Step,
+    parameters: Sequence[nn.Parameter],
+    values: Mapping[str, Tensor],
+    noise: Source | dict[str, Tensor],
+    numbers: Mapping[str, Tensor],
+) -> tuple[Tensor, tuple[Tensor | None, ...], Tensor]:
+    """The report of a step, the loss's gradient for each parameter, and the gradient's norm."""
+    loss, report = step(values, noise, numbers)
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    squares = [gradient.square().sum() for gradient in gradients if gradient is not None]
+    return report, gradients, torch.stack(squares).sum().sqrt()
+
+
+def _one_graph() -> AbstractContextManager[Any]:
+    """Where torch can, the backward pass is traced into the graph of the forward pass."""
+    config = torch._dynamo.config
+    return config.patch(trace_autograd_ops=True) if hasattr(config, "trace_autograd_ops") else nullcontext()
+
+
 def _mean(per_example: Tensor, weight: Tensor | None) -> Tensor:
     """The mean over the batch, the last dimension."""
     return per_example.mean(-1) if weight is None else (per_example * weight).sum(-1) / weight.sum()
@@ -110,10 +132,11 @@ class Engine:
         self.requests: dict[str, Request] = {}
         self.term_names: tuple[str, ...] = ()
         self.direction: Direction = "none"
-        self.run: Callable[..., tuple[Tensor, Tensor]] = self.step_module
         inference = {id(p) for p in model.q.parameters()} if model.q is not None else set()
-        self.q_parameters = [p for p in self.parameters if id(p) in inference]
-        self.p_parameters = [p for p in self.parameters if id(p) not in inference]
+        of_q = [p for p in self.parameters if id(p) in inference]
+        of_p = [p for p in self.parameters if id(p) not in inference]
+        self.groups = [of_q, of_p] if self.alternate else [self.parameters]
+        self.runs = self._eager_runs()
 
     @property
     def model(self) -> Model:
@@ -145,26 +168,34 @@ class Engine:
         return noise.replayable and not self.draws_inside
 
     def compile(self, values: Mapping[str, Tensor]) -> str | None:
-        """Switch to the compiled executor; where that fails stay eager and return the reason in one line."""
+        """Switch to the compiled executor; where that fails stay eager and return the reason in one line.
+
+        Forward and backward pass are one graph where torch can trace both, and otherwise two.
+        """
         validate = Distribution._validate_args
         buffers = [buffer.clone() for buffer in self.step_module.buffers()]
+        reason = None
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch's own, about its own modules
-                compiled = torch.compile(self.step_module, dynamic=False)
-                loss, _ = compiled(values, self._given_noise(), self.numbers(0))
-                loss.backward()
+                self.runs = [torch.compile(run, dynamic=False) for run in self.runs]
+                with _one_graph():
+                    for run in self.runs:
+                        run(values, self._given_noise(), self.numbers(0))
+            self.executor = "compiled"
         except Exception as failure:
-            reason = str(failure).strip() or "no reason given"
-            return f"{type(failure).__name__}: {reason.splitlines()[0][:160]}"
+            self.runs = self._eager_runs()
+            reason = (
+                f"{type(failure).__name__}: {(str(failure).strip() or 'no reason given').splitlines()[0]}"
+            )
         finally:
             Distribution.set_default_validate_args(validate)
-            for parameter in self.parameters:
-                parameter.grad = None
             for buffer, before in zip(self.step_module.buffers(), buffers, strict=True):
                 buffer.copy_(before)
-        self.run, self.executor = compiled, "compiled"
-        return None
+        return None if reason is None else reason[:160]
+
+    def _eager_runs(self) -> list[Run]:
+        return [partial(_ascent_direction, self.step_module, group) for group in self.groups]
 
     def _given_noise(self) -> dict[str, Tensor]:
         return {
@@ -181,14 +212,12 @@ class Engine:
         self.generator.manual_seed(seed)
         values = self.model.batch(rows, index, self.generator)
         noise: Any = self._given_noise() if self.executor == "compiled" else self._live_noise()
+        turn = step % len(self.groups)
         with _forked(seed, self.device) if self.draws_inside else nullcontext():
-            loss, report = self.run(values, noise, self.numbers(step))
-            loss.backward()  # type: ignore[no-untyped-call]
-        if self.alternate:
-            for parameter in self.p_parameters if step % 2 == 0 else self.q_parameters:
-                parameter.grad = None
-        skipped = self._update(step)
-        return report, skipped
+            report, gradients, norm = self.runs[turn](values, noise, self.numbers(step))
+        for parameter, gradient in zip(self.groups[turn], gradients, strict=True):
+            parameter.grad = gradient
+        return report, self._update(step, norm)
 
     def rate(self, step: int) -> float:
         """The learning rate at a step, of the first group of parameters."""
@@ -206,13 +235,11 @@ class Engine:
     def _live_noise(self) -> Noise:
         return Noise(dtype=self.dtype, generator=self.generator)
 
-    def _update(self, step: int) -> Tensor:
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+    def _update(self, step: int, norm: Tensor) -> Tensor:
         skipped = 1 - torch.isfinite(norm).to(torch.float32)
         if self.clip is not None:
-            scale = (self.clip / (norm + 1e-6)).clamp(max=1.0)
-            torch._foreach_mul_(gradients, scale)
+            gradients = [p.grad for p in self.parameters if p.grad is not None]
+            torch._foreach_mul_(gradients, (self.clip / (norm + 1e-6)).clamp(max=1.0))
         for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
             group["lr"] = rate * self.schedule(step)
         if self.fused:

@@ -14,7 +14,7 @@ from torch import nn
 
 from .. import archive
 from ..data import Data, Rows
-from ..errors import Interrupted, UsageError
+from ..errors import DivergedError, Interrupted, UsageError
 from ..factor import CannotMarginaliseError
 from ..model import Model
 from ..schedules import Schedule, learning_rate
@@ -199,6 +199,8 @@ def _train(
         engine.step_module.load_state_dict(best)
     run.steps, run.best_step, run.best_value = state.step, state.best_step, state.best_value
     run.stopped, run.skipped, run.seconds = state.stopped, state.skipped, state.seconds
+    if valid is not None and state.best_value is None:
+        raise DivergedError("no validation gave a finite bound: look for extreme values in the validation rows")
     if state.unfinite:
         run.notes.append(
             f"{state.unfinite:,} validations gave a bound that is not finite; they were left out"

@@ -167,8 +167,8 @@ class LatentPlaneDisplay(Display):
 
 
 def _ticks(count: int) -> list[int]:
-    """Five places of a grid, evenly apart, with its ends."""
-    return sorted({round(i) for i in np.linspace(0, count - 1, min(5, count))})
+    """Four or five places of a grid, symmetrically, with its ends."""
+    return sorted({round(i) for i in np.linspace(0, count - 1, min(4 + count % 2, count))})
 
 
 def _written(values: Floats) -> list[str]:

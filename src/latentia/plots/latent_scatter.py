@@ -107,7 +107,7 @@ class LatentScatterDisplay(Display):
             how = f"Against {self.label}" if self.flat and self._groups() is None else f"Colour: {self.label}"
             text += f" {how}, which the model has not seen."
         if self.others:
-            text += f" The two most active of {self.others + 2} latent dimensions."
+            text += f" Two of {self.others + 2} latent dimensions."
         if self.prior and not self.flat:
             text += " The circles hold half and 95 percent of the prior."
         return text
@@ -150,7 +150,9 @@ class LatentScatterDisplay(Display):
                 x, y = self.codes[here].T
                 ax.scatter(x, y, color=colour, s=size, linewidths=0, alpha=0.85, label=name)
             if self.labels is not None and len(groups) <= DISCRETE:
-                canvas.legend(ax, outside=True, heading=self.label)
+                made = canvas.legend(ax, outside=True, heading=self.label)
+                for handle in made.legend_handles:
+                    handle.set(sizes=[24], alpha=1)  # type: ignore[union-attr]
             if 1 < len(groups) <= len(canvas.CLASSES):
                 self._name_groups(ax, groups)
         ax.set_aspect("equal", adjustable="datalim")

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from .. import __version__, models, objectives
+from .._words import did_you_mean
 from ..data import Data, load_data
-from ..data._hint import did_you_mean
 from ..data.named import NAMES
 from ..errors import UsageError
 from ..factors import Diagonal, Full, LowRank

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from rich.table import Table as RichTable
 
+from .._words import shortened
 from ..data import Data, Image, Rows, Table
-from ..data._hint import shortened
 from ..diagnostics import active_units, count_active
 from ..factor import Factor
 from ..factors import Bernoulli, Columns, Diagonal, Normal

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
+from .._words import counted
 from ..archive import load_model
 from ..data import Data, Image, Rows
-from ..data._hint import counted
 from ..errors import ArchiveError, DataError, UsageError
 from ..model import Model
 from .build import build_model, data_from, located

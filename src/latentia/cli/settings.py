@@ -13,7 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from ..data._hint import did_you_mean
+from .._words import did_you_mean
 from ..errors import UsageError
 from .options import DataOptions, FitOptions, ModelOptions, ObjectiveOptions
 

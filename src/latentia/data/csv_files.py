@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .._words import counted
 from ..errors import DataError
-from ._hint import counted
 from .raw import MISSING, RawTable, is_number, text_column
 
 DELIMITERS = (",", ";", "\t")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .._words import counted, shortened
 from ..errors import DataError
-from ._hint import counted, shortened
 from .raw import Cells, Raw, RawColumn, text_array
 
 IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .._words import counted, did_you_mean, shortened
 from ..errors import DataError, UsageError
-from ._hint import counted, did_you_mean, shortened
 from .fields import Array, Binarise, Image, refuse
 from .kinds import describe, infer_table
 from .raw import Cells, RawColumn, RawTable, table_from_array

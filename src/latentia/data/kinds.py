@@ -24,8 +24,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from .._words import counted, did_you_mean, shortened
 from ..errors import DataError, UsageError
-from ._hint import counted, did_you_mean, shortened
 from .raw import RawColumn, RawTable, is_number, text_array, write_number
 from .table import COLUMN_KINDS, Column, Table
 

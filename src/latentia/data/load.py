@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .._words import counted, did_you_mean, shortened
 from ..errors import DataError, UsageError
 from . import infer
-from ._hint import counted, did_you_mean, shortened
 from .fields import Binarise
 from .kinds import parse_types
 from .raw import Raw, RawTable, column

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from .._words import did_you_mean
 from ..errors import DataError
-from ._hint import did_you_mean
 from .csv_files import read_csv
 from .images import find_idx, read_idx, read_idx_folder, read_picture_folder
 from .raw import (

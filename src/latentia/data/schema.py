@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._words import did_you_mean
 from ..errors import DataError
-from ._hint import did_you_mean
 from .fields import Array, Image, array_from_dict, image_from_dict
 from .raw import Cells, Raw, RawColumn, RawTable
 from .readers import array_of, read_for

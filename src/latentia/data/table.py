@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .._words import did_you_mean, shortened
 from ..errors import DataError
-from ._hint import did_you_mean, shortened
 from .fields import summed, tensor_of
 from .raw import Cells, Numbers, RawColumn, RawTable, table_from_array, text_array, write_number
 

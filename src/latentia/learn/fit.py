@@ -200,7 +200,7 @@ def _train(
     run.steps, run.best_step, run.best_value = state.step, state.best_step, state.best_value
     run.stopped, run.skipped, run.seconds = state.stopped, state.skipped, state.seconds
     if valid is not None and state.best_value is None:
-        raise DivergedError("no validation gave a finite bound: look for extreme values in the validation rows")
+        raise DivergedError("no validation gave a finite bound: look for extreme validation rows")
     if state.unfinite:
         run.notes.append(
             f"{state.unfinite:,} validations gave a bound that is not finite; they were left out"

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from .._words import did_you_mean
 from ..data import Rows
-from ..data._hint import did_you_mean
 from ..errors import UsageError
 from ..model import Model
 from ..objectives.elbo import elbo

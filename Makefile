@@ -17,7 +17,7 @@ export OMP_NUM_THREADS := 1
 .PHONY: demo test check docs clean
 
 demo: .venv/installed
-	$(BIN)/latentia fit digits --model vae --latent 16 --out $(RUN) --overwrite
+	$(BIN)/latentia fit digits --model vae --conv --latent 6 --lr 2e-3 --schedule cosine --steps 1500 --out $(RUN) --overwrite
 	$(BIN)/latentia evaluate $(RUN)
 	$(BIN)/latentia sample $(RUN) -n 64 --out $(RUN)/samples.png
 	$(BIN)/latentia plot $(RUN)

@@ -120,6 +120,10 @@ class Factor(nn.Module):
     def check(self, name: str, value: Tensor) -> None:
         """Raise ValueError where values `[B, *event]` cannot come from this family; `fit` asks first."""
 
+    def measures(self, value: Tensor) -> bool:
+        """Whether log_prob is a log density, or probability, of such values: False makes it a mere score."""
+        return True
+
     def detached(self: F) -> F:
         """The same factor with its parameters stopped: gradients flow through values and parents only."""
         memo: dict[int, Any] = {id(p): p.detach() for p in self.parameters()}

@@ -123,7 +123,8 @@ class Joint(nn.Module):
 
     def know(self, codings: Mapping[str, Coding]) -> None:
         """Tell how nets see inputs that are not given to them as they are, such as integer codes."""
-        self._codings |= {name: coding for name, coding in codings.items() if name in self.inputs}
+        known = {name: coding for name, coding in codings.items() if name in self.inputs}
+        self._codings = known | self._codings
 
     def descendants(self, name: str) -> set[str]:
         """The variables that depend on `name`, directly or through others."""
@@ -178,7 +179,10 @@ class Joint(nn.Module):
             if not factor.has_density or name in skipped:
                 continue
             if name not in values:
-                raise ValueError(f"{name!r} has no value: it is latent, and nothing fills it in")
+                raise ValueError(
+                    f"{name!r} has no value: it is latent, and nothing fills it in. Give the Model a q with "
+                    f"a factor for it, or data that hold it"
+                )
             observed = values.get(name + MASK)
             parents = self.parents(name, values)
             try:
@@ -210,8 +214,8 @@ class Joint(nn.Module):
         A variable whose mask `v.observed` has one entry per row is latent in the rows where it is False:
         where(observed, value, draw), and log q counts only there. batch: B, needed where nothing is given.
         """
-        if samples < 1:
-            raise ValueError(f"samples must be at least 1, got {samples}")
+        if not isinstance(samples, int) or samples < 1:
+            raise ValueError(f"samples must be a whole number, at least 1, got {samples}")
         filled = dict(values)
         size = len(next(iter(filled.values()))) if filled else batch
         if size is None:

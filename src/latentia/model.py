@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from .joint import MASK, RESERVED, Joint, names_of
+from ._door import codings_of, in_model_units, rows_of, takes_row
+from .joint import MASK, RESERVED, Joint
 from .noise import Noise
 
 if TYPE_CHECKING:
@@ -33,23 +34,22 @@ class Model(nn.Module):
     def __init__(self, p: Joint, q: Joint | None = None, schema: Schema | None = None) -> None:
         super().__init__()
         self.p, self.q = p, q
-        self.schema = schema
         self.fitted = False
-        if q is None:
-            return
-        known = {*p.variables, *p.inputs}
-        for name in q.variables:
-            if name not in known and q[name].has_density:
-                raise ValueError(f"q draws {name!r}, which {p.equation()} does not name: is it misspelt?")
-        for name in q.inputs:
-            if name not in known and name not in RESERVED:
-                raise ValueError(f"q is given {name!r}, which {p.equation()} does not name: is it misspelt?")
-        for name in {*p.variables} & {*q.variables}:
-            if q[name].event != p[name].event:
-                raise ValueError(f"{name!r} has event {p[name].event} in p and {q[name].event} in q")
-        for one, other in ((p, q), (q, p)):
-            codings = {name: other[name].coding for name in one.inputs if name in other}
-            one.know({name: coding for name, coding in codings.items() if coding is not None})
+        if q is not None:
+            _check_pair(p, q)
+        self.schema = schema
+
+    @property
+    def schema(self) -> Schema | None:
+        """How the user's data become values and back; None before there are data."""
+        return self._schema
+
+    @schema.setter
+    def schema(self, schema: Schema | None) -> None:
+        self._schema = schema
+        for graph in (self.p, self.q):
+            if schema is not None and graph is not None:
+                graph.know(codings_of(schema, graph))
 
     @property
     def latent(self) -> tuple[str, ...]:
@@ -74,6 +74,15 @@ class Model(nn.Module):
         """The floating-point type of the parameters."""
         return self._any_tensor().dtype
 
+    @property
+    def widest(self) -> int:
+        """About how many numbers the widest layer or event holds per example: what bounds memory."""
+        events = [math.prod(graph[name].event) for graph in (self.p, self.q) if graph for name in graph]
+        layers = [max(p.shape) for m in self.modules() if isinstance(m, nn.Linear) for p in m.parameters()]
+        convolutions = (m for m in self.modules() if isinstance(m, nn.modules.conv._ConvNd))
+        layers += [max(events) * max(m.out_channels, m.in_channels) // 4 for m in convolutions]
+        return max([*events, *layers])
+
     def require_density(self) -> None:
         """Raise ValueError when there is no evidence to speak of: q computes a variable, not infers it."""
         for name in () if self.q is None else self.q.variables:
@@ -86,78 +95,15 @@ class Model(nn.Module):
     def rows(self, x: Any) -> Rows:
         """The user's data as rows, checked: by the schema where there is one, otherwise taken as they are.
 
-        A dict may hold "weight" `[N]`, how much each row counts, beside the variables.
+        A dict may hold "weight" `[N]`, how much each row counts, and "row" `[N]`, its number in the data that
+        the model was fitted to, beside the variables.
         """
-        from .data import Rows, load_data
-
-        if not isinstance(x, Mapping | Rows) and self.schema is None and len(self.observed) == 1:
-            x = {self.observed[0]: x}
-        weight = None
-        if isinstance(x, Mapping) and "weight" in x:
-            weight = torch.as_tensor(x["weight"]).to(torch.get_default_dtype())
-            x = {name: value for name, value in x.items() if name != "weight"}
-        if isinstance(x, Rows):
-            rows = x
-        elif self.schema is not None:
-            rows = self.schema.rows(x)
-        else:
-            rows = load_data(x, split=(1.0, 0.0, 0.0)).train
-        if weight is not None:
-            if weight.ndim != 1 or bool((weight < 0).any()) or len(weight) <= int(rows.rows.max()):
-                raise ValueError("weight must hold one number, zero or larger, per row")
-            rows = replace(rows, tensors={**rows.tensors, "weight": weight[rows.rows]})
-        self.check(rows.tensors)
-        return rows
-
-    def check(self, values: Mapping[str, Any]) -> None:
-        """Raise ValueError for a name the graphs do not know, an event of another shape, a missing input."""
-        given = names_of(values)
-        known = {*self.p.variables, *self.p.inputs, *(self.q.inputs if self.q else ())}
-        for name in given:
-            if name not in known:
-                graph = self.p.equation()
-                raise ValueError(f"the data hold {name!r}, which {graph} does not name: is it misspelt?")
-            event = tuple(values[name].shape[1:])
-            if name in self.p and event != self.p[name].event:
-                expected = self.p[name].event
-                raise ValueError(f"{name!r}: the model expects events of shape {expected}, got {event}")
-        for name in self.p.inputs:
-            if name not in given and (self.q is None or name not in self.q) and name not in RESERVED:
-                raise ValueError(f"{self.p.equation()} needs {name!r}, which the data do not hold")
-        self._check_holes(values)
-
-    def _check_holes(self, values: Mapping[str, Any]) -> None:
-        for name in given_masks(values):
-            readers = [("p", v, f) for v in self.p for f in [self.p[v]] if name in f.given]
-            readers += [("q", v, f) for v in self.q or () for f in [self.q[v]] if name in f.given]  # type: ignore[index]
-            latent_there = self.q is not None and name in self.q
-            for symbol, variable, factor in readers:
-                if not factor.missing and not latent_there:
-                    raise ValueError(
-                        f"{self.holes(values)}, and the net of {symbol}({variable} | "
-                        f"{', '.join(factor.given)}) was built without missing=True: it would take "
-                        f"the holes for zeros. Build the model with missing=True, or leave out the rows or "
-                        f"columns with holes"
-                    )
-
-    def holes(self, values: Mapping[str, Any]) -> str:
-        """Where the values have holes, in words: the variables, and the columns of a table."""
-        return "; ".join(self._hole(name, values[name + MASK]) for name in given_masks(values))
-
-    def _hole(self, name: str, seen: Tensor) -> str:
-        field = self.schema.fields.get(name) if self.schema is not None else None
-        columns = getattr(field, "columns", None)
-        if columns is None or seen.ndim != 2:
-            return f"{name!r} has missing entries"
-        pairs = zip(columns, seen.all(0).tolist(), strict=True)
-        holes = [repr(column.name) for column, whole in pairs if not whole]
-        shown = ", ".join(holes[:5]) + (" ..." if len(holes) > 5 else "")
-        return f"{name!r} has missing cells in column {shown}"
+        return rows_of(self, x)
 
     def batch(self, rows: Rows, index: Any, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Values of the rows at `index` in model units, on the model's device and of its floating type."""
         values, like = rows.batch(index, generator), self._any_tensor()
-        if "row" in self.p.inputs or (self.q is not None and "row" in self.q.inputs):
+        if takes_row(self) and "row" not in values:
             values["row"] = rows.rows[index]
         return {n: v.to(like if v.is_floating_point() else like.device) for n, v in values.items()}
 
@@ -175,7 +121,10 @@ class Model(nn.Module):
                 f"{self.p.equation()} has no distribution for {', '.join(map(repr, missing))}, so it cannot "
                 f"be sampled without: pass {missing[0]}=..., or use decode"
             )
-        given = {name: torch.as_tensor(value, device=self.device) for name, value in inputs.items()}
+        given = {name: in_model_units(self, name, value) for name, value in inputs.items()}
+        for name, value in given.items():
+            if len(value) != n:
+                raise ValueError(f"{n} samples need {n} values of {name!r}, got {len(value)}")
         done = self.p.complete(given, Noise(seed, self.device, self.dtype), batch=n)
         values = {name: value[0] if name in done.log_q else value for name, value in done.values.items()}
         if mean:
@@ -202,13 +151,9 @@ class Model(nn.Module):
             if len(latents) != 1:
                 raise ValueError(f"pass a dict with the latent variables {', '.join(latents)}")
             z = {latents[0]: z}
-        given = {n: torch.as_tensor(v, device=self.device) for n, v in {**z, **inputs}.items()}
-        given = {n: v.to(self.dtype) if v.is_floating_point() else v for n, v in given.items()}
-        for name, value in given.items():
-            graph = next((g for g in (self.p, self.q) if g is not None and name in g), None)
-            if graph is not None and tuple(value.shape[1:]) != graph[name].event:
-                expected = ", ".join(map(str, ("N", *graph[name].event)))
-                raise ValueError(f"{name!r}: expected shape ({expected}), got {tuple(value.shape)}")
+        given = {name: in_model_units(self, name, value) for name, value in {**z, **inputs}.items()}
+        if len({len(value) for value in given.values()}) > 1:
+            raise ValueError(f"as many of each are needed, got { ({n: len(v) for n, v in given.items()}) }")
         return self._decoded(given)
 
     @torch.no_grad()
@@ -217,8 +162,9 @@ class Model(nn.Module):
         parts = []
         for batch in self._batches(x):
             latent, _ = self._inferred(batch)
-            inputs = {name: batch[name] for name in self.p.inputs if name in batch}
-            parts.append(_as_dict(self._decoded({**latent, **inputs}), self.observed))
+            known = {*self.observed, *latent}
+            given = {n: value for n, value in batch.items() if n.removesuffix(MASK) not in known}
+            parts.append(_as_dict(self._decoded({**given, **latent}), self.observed))
         return _one_or_all({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
 
     def log_evidence(self, x: Any, samples: int = 1000, seed: int = 0) -> Tensor:
@@ -243,26 +189,34 @@ class Model(nn.Module):
             raise ValueError(f"{self.p.equation()} has no inference model: there is nothing to encode")
         filled, means, distributions = dict(values), {}, {}
         for name in self.q.variables:
-            factor, parents = self.q[name], self.q.parents(name, filled)
-            if name in filled:
+            factor, observed = self.q[name], filled.get(name + MASK)
+            if name in filled and (observed is None or observed.ndim > 1):
                 continue
+            parents = self.q.parents(name, filled)
             if factor.has_density:
                 distributions[name] = factor.distribution(*parents)
-                filled[name] = factor.mean(distributions[name])
+                value = _finite(name, factor.mean(distributions[name]))
             else:
-                filled[name] = factor.value(*parents)  # type: ignore[operator]
+                value = factor.value(*parents)  # type: ignore[operator]
+            if observed is not None:
+                seen = observed.reshape(-1, *(1,) * len(factor.event))
+                value = torch.where(seen, filled[name], value)
+                del filled[name + MASK]
+            filled[name] = value
             if name in self.p or name in self.p.inputs:
-                means[name] = filled[name]
+                means[name] = value
         return means, distributions
 
     def _decoded(self, given: Mapping[str, Tensor]) -> Tensor | dict[str, Tensor]:
         filled = dict(given)
+        count = len(next(iter(filled.values())))
         for name in self.p.variables:
             if name in filled:
                 continue
             factor, parents = self.p[name], self.p.parents(name, filled)
             if factor.has_density:
-                filled[name] = factor.mean(factor.distribution(*parents))
+                mean = _finite(name, factor.mean(factor.distribution(*parents)))
+                filled[name] = mean if factor.given else mean.expand(count, *factor.event)
             else:
                 filled[name] = factor.value(*parents)  # type: ignore[operator]
         return self._leave({name: filled[name] for name in self.observed})
@@ -280,9 +234,10 @@ class Model(nn.Module):
         return "\n".join([f"Model with {count:,} parameters", *(f"  {graph}" for graph in graphs)])
 
 
-def given_masks(values: Mapping[str, Any]) -> list[str]:
-    """The variables whose values come with a mask."""
-    return [name.removesuffix(MASK) for name in values if name.endswith(MASK)]
+def _finite(name: str, mean: Tensor) -> Tensor:
+    if mean.is_floating_point() and not bool(torch.isfinite(mean).all()):
+        raise ValueError(f"the mean of {name!r} is not finite: its family has none, or the fit diverged")
+    return mean
 
 
 def _one_or_all(values: Mapping[str, Tensor]) -> Tensor | dict[str, Tensor]:
@@ -291,3 +246,20 @@ def _one_or_all(values: Mapping[str, Tensor]) -> Tensor | dict[str, Tensor]:
 
 def _as_dict(values: Any, names: tuple[str, ...]) -> dict[str, Any]:
     return dict(values) if isinstance(values, Mapping) else {names[0]: values}
+
+
+def _check_pair(p: Joint, q: Joint) -> None:
+    """Raise ValueError where q names what p does not, or gives it another shape; share their codings."""
+    known = {*p.variables, *p.inputs}
+    for name in q.variables:
+        if name not in known and q[name].has_density:
+            raise ValueError(f"q draws {name!r}, which {p.equation()} does not name: is it misspelt?")
+    for name in q.inputs:
+        if name not in known and name not in RESERVED:
+            raise ValueError(f"q is given {name!r}, which {p.equation()} does not name: is it misspelt?")
+    for name in {*p.variables} & {*q.variables}:
+        if q[name].event != p[name].event:
+            raise ValueError(f"{name!r} has event {p[name].event} in p and {q[name].event} in q")
+    for one, other in ((p, q), (q, p)):
+        codings = {name: other[name].coding for name in one.inputs if name in other}
+        one.know({name: coding for name, coding in codings.items() if coding is not None})

@@ -150,10 +150,7 @@ def _model(model: Model) -> list[str]:
 def _evidence(estimates: Sequence[Estimate], model: Model, of: str) -> list[str]:
     """The estimates in a table, with their errors, and in words."""
     if any(estimate.direction == "none" for estimate in estimates):
-        return [
-            "<p>This model gives reconstructions and no evidence: its encoder is deterministic, so there is "
-            "no bound on log p(x).</p>"
-        ]
+        return [f"<p>{_text(estimates[0].caution)}.</p>"]
     image = estimates[0].dimensions > 1 and len(model.p[model.observed[0]].event) == 3
     heads = [
         "Estimate",

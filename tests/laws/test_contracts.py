@@ -227,7 +227,7 @@ def test_observed_means_present() -> None:
 def test_draws_weigh_one_over_s() -> None:
     done = m2().q.complete({"x": torch.zeros(2, 4)}, Noise(), samples=8)
     assert float(torch.as_tensor(done.log_weight).exp().sum()) == pytest.approx(1 / 8)
-    with pytest.raises(ValueError, match="samples must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="at least 1, got 0"):
         m2().q.complete({"x": torch.zeros(2, 4)}, Noise(), samples=0)
     with pytest.raises(ValueError, match="say how many examples to draw with batch="):
         m2().p.complete({}, Noise())

@@ -102,7 +102,7 @@ def test_a_family_that_cannot_marginalise_refuses_holes_by_column(mixed: lt.data
             return MultivariateNormal(loc, torch.eye(4), validate_args=False)
 
     p = lt.Joint(z=lt.StandardNormal(2), x=Joined(lt.MLP(2, 4), given="z"))
-    coded = 1 + 1 + 1 + 1
+    coded = 1 + 1 + 1 + 3
     model = lt.Model(p, lt.Joint(z=lt.Normal(lt.MLP(coded, 4, missing=True), given="x")))
     with pytest.raises(ValueError, match=r"Joined cannot marginalise.*column 'age'"):
         quick(model, mixed)
@@ -189,7 +189,7 @@ def test_a_likelihood_of_ones_own_is_a_function() -> None:
         return lt.Normal(net, given, floor=0.1)
 
     likelihood: Callable[..., lt.Factor] = laplace
-    likelihood.parameters = 2  # type: ignore[attr-defined]
+    likelihood.width = 2  # type: ignore[attr-defined]
     model = lt.models.vae((1, 4, 4), 2, likelihood=likelihood)
     assert model.p["x"].event == (1, 4, 4)
 
@@ -217,3 +217,135 @@ def test_model_functions_leave_the_users_generator_alone_and_repeat_with_the_see
     same = [torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True)]
     assert all(same)
     assert not all(torch.equal(a, b) for a, b in zip(one.parameters(), three.parameters(), strict=True))
+
+
+def test_codes_are_not_taken_for_numbers(mixed: lt.data.Data) -> None:
+    for build in (
+        lambda: lt.models.linear_vae(data=mixed),
+        lambda: lt.models.vae(data=mixed, likelihood="normal"),
+    ):
+        with pytest.raises(ValueError, match="'city' holds categories"):
+            quick(build(), mixed)
+
+
+def test_a_bernoulli_of_grey_pixels_is_no_evidence() -> None:
+    data = lt.load_data("digits")
+    model = lt.models.vae(data=data, latent=2, hidden=(16,), likelihood="bernoulli")
+    run = quick(model, data)
+    assert "no density of such values" in run.notes[-1]
+    estimate = lt.log_evidence(model, data.test, samples=5)
+    assert (estimate.direction, estimate.units) == ("none", "model")
+    assert "cross-entropy" in estimate.caution
+    binary = lt.load_data("digits", binarise="threshold")
+    model = lt.models.vae(data=binary, latent=2, hidden=(16,))
+    assert lt.log_evidence(model, binary.test, samples=5).direction == "lower"
+
+
+def conditional(numbers: bool) -> tuple[lt.Model, lt.data.Data]:
+    """p(x, z | y) with y a standardised number or a code, and its data."""
+    generator = torch.Generator().manual_seed(0)
+    x = 3 * torch.randn(60, 3, generator=generator) + 5
+    y = (
+        10 * torch.randn(60, 1, generator=generator)
+        if numbers
+        else torch.randint(0, 4, (60,), generator=generator)
+    )
+    data = lt.load_data({"x": x, "y": y}, standardise=True)
+    width = 1 if numbers else 4
+    p = lt.Joint(
+        z=lt.StandardNormal(2), x=lt.Normal(lt.MLP(2 + width, 3, (8,)), given=("z", "y"), scale="learnt")
+    )
+    q = lt.Joint(z=lt.Normal(lt.MLP(3 + width, 4, (8,)), given=("x", "y")))
+    return lt.Model(p, q), data
+
+
+@pytest.mark.parametrize("numbers", [True, False])
+def test_inputs_are_given_in_their_own_units_and_add_no_density(numbers: bool, tmp_path: Path) -> None:
+    model, data = conditional(numbers)
+    quick(model, data)
+    own, plain = (lt.log_evidence(model, data.test, samples=5, units=units) for units in ("data", "model"))
+    x = data.schema.fields["x"]
+    scale = torch.tensor([column.scale for column in x.columns], dtype=torch.float64)
+    torch.testing.assert_close(
+        own.values - plain.values, -scale.log().sum().expand(len(own.values)), atol=1e-4, rtol=0
+    )
+    y = data.schema.decode("y", data.test.batch()["y"])
+    z = model.encode(data.test)
+    inside = data.test.batch()["y"]
+    torch.testing.assert_close(
+        model.decode(z, y=y),
+        data.schema.decode("x", model.p["x"].distribution(*model.p.parents("x", {"z": z, "y": inside})).mean),
+    )
+    assert model.sample(len(y), y=y).shape == (len(y), 3)
+    with pytest.raises(ValueError, match="samples need"):
+        model.sample(len(y) + 1, y=y)
+    model.save(tmp_path / "model")
+    again = lt.load_model(tmp_path / "model")
+    torch.testing.assert_close(again.decode(z, y=y), model.decode(z, y=y))
+
+
+def test_a_variable_missing_in_some_rows_is_latent_there() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(40, 3, generator=generator), torch.randn(40, 2, generator=generator)
+    y[::3] = torch.nan
+    p = lt.Joint(
+        y=lt.StandardNormal(2), z=lt.StandardNormal(1), x=lt.Normal(lt.MLP(3, 3), given=("y", "z"), scale=1.0)
+    )
+    q = lt.Joint(y=lt.Normal(lt.MLP(3, 4), given="x"), z=lt.Normal(lt.MLP(5, 2), given=("x", "y")))
+    model = lt.Model(p, q)
+    lt.fit(model, {"x": x, "y": y}, steps=20, progress=False)
+    codes = model.encode({"x": x, "y": y})
+    seen = ~y.isnan().any(1)
+    torch.testing.assert_close(codes["y"][seen], y[seen])
+    inferred = model.q["y"].distribution(x).mean.detach()
+    torch.testing.assert_close(codes["y"][~seen], inferred[~seen])
+    assert model.reconstruct({"x": x, "y": y}).shape == x.shape
+    assert lt.log_evidence(model, {"x": x, "y": y}, samples=10).direction == "lower"
+    y[1, 0] = torch.nan
+    with pytest.raises(ValueError, match="holds a part of it"):
+        lt.fit(model, {"x": x, "y": y}, steps=20, progress=False, warm_start=True)
+
+
+def test_a_posterior_per_row_belongs_to_the_rows_of_the_fit() -> None:
+    x = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    p = lt.Joint(z=lt.StandardNormal(2), x=lt.Normal(lt.MLP(2, 3), given="z", scale="learnt"))
+    model = lt.Model(p, lt.Joint(z=lt.Normal(lt.Table(50, 4), given="row")))
+    lt.fit(model, x, steps=200, lr=0.02, progress=False)
+    whole = model.encode({"x": x, "row": torch.arange(50)})
+    torch.testing.assert_close(model.encode({"x": x[30:], "row": torch.arange(30, 50)}), whole[30:])
+    assert not torch.allclose(whole[:10], whole[10:20])
+    with pytest.raises(ValueError, match="posterior for each row"):
+        model.encode(x[:5])
+    with pytest.raises(ValueError, match="has 50 rows"):
+        model.encode({"x": x[:1], "row": torch.tensor([50])})
+    data = lt.load_data(x)
+    run = lt.fit(
+        lt.Model(
+            lt.Joint(z=lt.StandardNormal(2), x=lt.Normal(lt.MLP(2, 3), given="z", scale=1.0)),
+            lt.Joint(z=lt.Normal(lt.Table(50, 4), given="row")),
+        ),
+        data,
+        steps=5,
+        progress=False,
+    )
+    assert "no validation" in run.notes[0]
+
+
+def test_a_mean_that_does_not_exist_is_announced() -> None:
+    class Cauchy(lt.Factor):
+        def distribution(self, *parents: Tensor) -> Distribution:
+            (loc,) = self.parts(*parents)
+            return torch.distributions.Independent(torch.distributions.Cauchy(loc, 1.0), 1)
+
+    p = lt.Joint(z=lt.StandardNormal(2), x=Cauchy(lt.MLP(2, 3), given="z"))
+    model = lt.Model(p, lt.Joint(z=lt.Normal(lt.MLP(3, 4), given="x")))
+    with pytest.raises(ValueError, match="mean of 'x' is not finite"):
+        model.reconstruct(torch.zeros(2, 3))
+
+
+def test_a_poor_q_is_said_to_be_poor() -> None:
+    p = lt.Joint(z=lt.StandardNormal(8), x=lt.Normal(lt.MLP(8, 30), given="z", scale=0.01))
+    model = lt.Model(p, lt.Joint(z=lt.StandardNormal(8)))
+    estimate = lt.log_evidence(model, torch.randn(20, 30), samples=100)
+    assert "effective sample size" in estimate.caution
+    assert "effective sample size" in repr(estimate)

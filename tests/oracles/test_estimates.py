@@ -96,7 +96,7 @@ def test_streaming_over_samples_changes_nothing() -> None:
     draws = torch.randn(50, 20, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     with torch.no_grad():
         results = [importance(model.p, model.q, known.values, Replayed(), 50, chunk) for chunk in (50, 7, 1)]
-    for value, error in results[1:]:
+    for value, error, _ in results[1:]:
         torch.testing.assert_close(value, results[0][0], rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(error, results[0][1], rtol=1e-8, atol=1e-10)
 

@@ -32,7 +32,7 @@ def quotable(found: Evaluation) -> str:
     error = "" if math.isnan(best.se) else f" ± {best.se:.2g}"
     head = f"{found.opened.folder} on {found.chosen}"
     if best.direction == "none":
-        return f"{head}: log p(x | z(x)) = {best.mean:.2f}{error} nats per {example}, no evidence"
+        return f"{head}: {best.name} = {best.mean:.2f}{error} nats per {example}, no evidence"
     bits = f", {best.bits_per_dimension:.3f} bits per dimension" if found.opened.is_image else ""
     sign = SIGNS[best.direction]
     return f"{head}: log p(x) {sign} {best.mean:.2f}{error} nats per {example} ({best.name}{bits})"
@@ -54,7 +54,7 @@ def bounds(found: Evaluation) -> Table:
         cells = [f"{one.mean:.3f}", _error(one.se)]
         cells += [_error(one.mc_error), f"{one.samples:,}"] if evidence else []
         cells += [f"{one.bits_per_dimension:.3f}"] if bits else []
-        table.add_row(one.name if evidence else "log p(x | z(x))", *cells)
+        table.add_row(one.name, *cells)
         for term, value in terms_of(one).items():
             table.add_row(f"  {'-' if term.startswith('kl') else '+'} {term}", f"{value:.3f}", style="dim")
     return table
@@ -74,7 +74,7 @@ def explained(found: Evaluation) -> Iterator[str]:
     """What each number is, and in which units."""
     first, last, schema = found.estimates[0], found.estimates[-1], found.opened.model.schema
     if first.direction == "none":
-        yield "Reconstructions and no evidence: q computes z, so nothing here bounds log p(x)."
+        yield f"{first.caution}."
     elif first.direction == "exact":
         yield "Nothing is latent: log p(x) is exact."
     else:
@@ -87,7 +87,9 @@ def explained(found: Evaluation) -> Iterator[str]:
             "± rows: standard error over rows, what other rows would change; "
             "± Monte Carlo: what another seed would."
         )
-    if schema is None:
+    if last.caution and last.direction != "none":
+        yield f"{last.caution}."
+    if schema is None or last.units == "model":
         yield "Densities in the model's own units."
     elif schema.likelihood == "bernoulli":
         yield f"Probabilities of {schema.units}: not to be compared with densities."
@@ -140,7 +142,7 @@ def plain(found: Evaluation) -> dict[str, Any]:
         "comparable": None if schema is None else schema.comparable,
         "estimates": [
             {
-                "name": "log p(x | z(x))" if one.direction == "none" else one.name,
+                "name": one.name,
                 "mean": _number(one.mean),
                 "se": _number(one.se),
                 "mc_error": _number(one.mc_error),

@@ -30,6 +30,8 @@ class Estimate:
     units      "data": a density of the data in their own units; "model": after preprocessing
     terms      means over the rows of the bound's terms
     dimensions entries of one observed example, for bits per dimension
+    effective  `[N]`, the effective sample size of importance sampling; None for other methods
+    caution    a sentence on why the number is not to be trusted, or not what it seems; empty otherwise
     """
 
     values: Tensor
@@ -40,6 +42,8 @@ class Estimate:
     units: str = "model"
     terms: Mapping[str, float] = field(default_factory=dict)
     dimensions: int = 1
+    effective: Tensor | None = None
+    caution: str = ""
 
     @property
     def mean(self) -> float:
@@ -73,10 +77,11 @@ class Estimate:
         unknown = math.isnan(self.mc_error)
         error = "unknown Monte Carlo error" if unknown else f"Monte Carlo {self.mc_error:.2g}"
         rows = f"rows {self.se:.2g}" if not math.isnan(self.se) else "one row"
+        samples = "" if self.direction == "exact" else f", samples = {self.samples}"
+        caution = f". {self.caution}" if self.caution else ""
         return (
             f"{self.name} = {self.mean:.4f} nats per example (standard errors: {error}, {rows}; "
-            f"N = {len(self.values)}, samples = {self.samples}): {MEANING[self.direction]}, "
-            f"in {self.units} units"
+            f"N = {len(self.values)}{samples}): {MEANING[self.direction]}, in {self.units} units{caution}"
         )
 
 

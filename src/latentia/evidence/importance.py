@@ -17,11 +17,11 @@ from ..objectives.iwae import log_weights
 
 def importance(
     p: Joint, q: Joint, values: Values, noise: Source, samples: int, chunk: int
-) -> tuple[Tensor, Tensor]:
-    """L_K = log (1/K) sum_k w_k, w_k = p(x, z_k) / q(z_k | x), and its error by the delta method, both `[B]`.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """L_K = log (1/K) sum_k w_k, w_k = p(x, z_k) / q(z_k | x), its error, and the effective sample size.
 
-    E[L_K] <= log p(x). The error of log of a mean is std(w) / (sqrt(K) mean(w)). At most `chunk` samples live
-    at a time.
+    All `[B]`. E[L_K] <= log p(x). The error is the delta method's, std(w) / (sqrt(K) mean(w)), and too small
+    where the effective sample size (sum w)^2 / sum w^2 is. At most `chunk` samples live at a time.
 
     Burda et al. (2016), eq. 8; Owen (2013), ch. 2 and 9.
     """
@@ -35,10 +35,11 @@ def importance(
         log_squares = two if log_squares is None else torch.logaddexp(log_squares, two)
     if log_sum is None or log_squares is None:
         raise ValueError(f"samples must be at least 1, got {samples}")
+    effective = torch.exp(2 * log_sum - log_squares)
     if samples == 1:
-        return log_sum, torch.full_like(log_sum, math.nan)
-    relative_variance = (torch.exp(log_squares - 2 * log_sum + math.log(samples)) - 1).clamp(min=0)
-    return log_sum - math.log(samples), (relative_variance / (samples - 1)).sqrt()
+        return log_sum, torch.full_like(log_sum, math.nan), effective
+    relative_variance = (samples / effective - 1).clamp(min=0)
+    return log_sum - math.log(samples), (relative_variance / (samples - 1)).sqrt(), effective
 
 
 def elbo_by_groups(

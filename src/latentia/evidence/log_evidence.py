@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..joint import names_of
+from ..joint import MASK, names_of
 from ..noise import Noise
 from .estimate import Estimate, concatenate
 from .importance import elbo_by_groups, importance
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from ..model import Model
 
 METHODS = {"elbo": 100, "importance": 1000}
-CHUNK = 2**22  # entries of an observed event times samples that live at a time
+CHUNK = 2**22  # entries of the widest layer, times samples, that live at a time
+FEW = 3.0  # below this effective sample size an importance estimate rests on a handful of draws
 
 
 def log_evidence(
@@ -48,43 +49,69 @@ def log_evidence(
     if samples < 1:
         raise ValueError(f"samples must be at least 1, got {samples}")
     rows, p, q = model.rows(x), model.p, model.q
+    if method == "importance":
+        model.require_density()
     noise = Noise(seed, model.device, model.dtype)
-    size = max(math.prod(p[name].event) for name in p)
-    live = max(1, CHUNK // size)
+    live = max(1, CHUNK // model.widest)
     step = rows_per_batch or max(1, min(len(rows), live // samples, 1000))
     values: list[Tensor] = []
     errors: list[Tensor] = []
+    effective: list[Tensor] = []
     terms: dict[str, list[Tensor]] = {}
-    parts: dict[str, Tensor] = {}
-    direction = "exact"
+    direction, scored = "exact", set[str]()
     with torch.no_grad():
         for start in range(0, len(rows), step):
             batch = model.batch(rows, slice(start, start + step))
+            weighed = {name: batch[name] for name in names_of(batch) if name in p}
+            scored |= {name for name, value in weighed.items() if not p[name].measures(value)}
+            parts: dict[str, Tensor] = {}
             if q is None or not latents_of(model, batch):
                 value = p.log_prob(batch)
-                error, parts = torch.zeros_like(value), {}
+                error = torch.zeros_like(value)
             elif method == "elbo":
                 value, error, parts, direction = elbo_by_groups(p, q, batch, noise, samples)
             else:
-                model.require_density()
-                value, error = importance(p, q, batch, noise, samples, live)
-                parts, direction = {}, "lower"
-            if units == "data" and model.schema is not None:
-                value = value + model.schema.log_jacobian(batch)
+                value, error, size = importance(p, q, batch, noise, samples, live)
+                effective.append(size)
+                direction = "lower"
+            if units == "data" and model.schema is not None and not scored and weighed:
+                masks = {name + MASK: batch[name + MASK] for name in weighed if name + MASK in batch}
+                value = value + model.schema.log_jacobian({**weighed, **masks})
             values.append(value)
             errors.append(error)
             for name, part in parts.items():
                 terms.setdefault(name, []).append(part)
+    sizes = concatenate(effective) if effective else None
+    caution = _caution(scored, sizes, samples)
+    if direction == "none":
+        caution = "Reconstructions and no evidence: q computes a variable, and nothing bounds log p(x)"
     return Estimate(
         values=concatenate(values),
         mc_errors=concatenate(errors),
-        direction=direction,  # type: ignore[arg-type]
-        method=method if direction != "exact" else "log p(x)",
+        direction="none" if scored else direction,  # type: ignore[arg-type]
+        method={"exact": "log p(x)", "none": "log p(x | z(x))"}.get(direction, method),
         samples=samples,
-        units=units if model.schema is not None else "model",
+        units="model" if model.schema is None or scored else units,
         terms={name: float(concatenate(parts).double().mean()) for name, parts in terms.items()},
-        dimensions=sum(math.prod(p[name].event) for name in names_of(batch) if name in p),
+        dimensions=sum(math.prod(p[name].event) for name in weighed),
+        effective=sizes,
+        caution=caution,
     )
+
+
+def _caution(scored: set[str], effective: Tensor | None, samples: int) -> str:
+    if scored:
+        names = ", ".join(map(repr, sorted(scored)))
+        return (
+            f"The likelihood of {names} is no density of such values (a Bernoulli's of grey values is a "
+            f"cross-entropy): no evidence; binarise the data, or use a Normal likelihood"
+        )
+    if effective is not None and samples >= 10 and float(effective.median()) < FEW:
+        return (
+            f"The effective sample size is {float(effective.median()):.1f} of {samples:,} (median): the "
+            f"bound is loose and its Monte Carlo error too small; take more samples, or train q longer"
+        )
+    return ""
 
 
 def latents_of(model: Model, values: Any) -> list[str]:

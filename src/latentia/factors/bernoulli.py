@@ -50,6 +50,10 @@ class Bernoulli(Factor):
                 f"use a Normal likelihood, or binarise the data"
             )
 
+    def measures(self, value: Tensor) -> bool:
+        """Of zeros and ones only: of grey values it is a cross-entropy."""
+        return bool(((value == 0) | (value == 1)).all())
+
     def distribution(self, *parents: Tensor) -> Distribution:
         (logits,) = self.parts(*parents)
         return Independent(LogitBernoulli(logits), len(self.event), validate_args=False)

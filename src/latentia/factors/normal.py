@@ -111,7 +111,8 @@ class Normal(Factor):
         self.from_network = from_network
         self.raw_scale: nn.Parameter | None = None
         if isinstance(scale, str) and scale == "learnt":
-            start = inverse_softplus(max(1.0 - floor, 1e-3)) if link == "softplus" else 0.0
+            above = max(1.0 - floor, 1e-3)
+            start = inverse_softplus(above) if link == "softplus" else math.log(above)
             self.raw_scale = nn.Parameter(torch.tensor(start / LEARNT_RATE))
         elif not isinstance(scale, str):
             fixed = (
@@ -119,6 +120,9 @@ class Normal(Factor):
             )
             if not bool((fixed > 0).all()):
                 raise ValueError(f"a fixed scale must be positive, got {scale}")
+            if fixed.shape != self.event[len(self.event) - fixed.ndim :]:
+                shape = tuple(fixed.shape)
+                raise ValueError(f"a fixed scale of shape {shape} does not fit events of {self.event}")
             self.register_buffer("fixed_scale", fixed.clone())
 
     def scale_of(self, raw: Tensor) -> Tensor:

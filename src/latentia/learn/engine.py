@@ -6,7 +6,6 @@ B examples of a batch, T terms of the objective.
 from __future__ import annotations
 
 import hashlib
-import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -35,7 +34,7 @@ OPTIMISERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]
     "rmsprop": (torch.optim.RMSprop, {}),
     "sgd": (torch.optim.SGD, {"fused": True}),
 }
-LIVE = 2**22  # entries of an observed event times samples that are evaluated at a time
+LIVE = 2**22  # entries of the widest layer, times samples, that are evaluated at a time
 
 
 def mixed_seed(seed: int, purpose: str, count: int = 0) -> int:
@@ -208,12 +207,12 @@ class Engine:
         Returns the report `[1 + T]` and whether the step was skipped: one whose gradient is not finite leaves
         parameters and optimiser as they were.
         """
-        seed = mixed_seed(self.seed, "step", step)
-        self.generator.manual_seed(seed)
+        self.generator.manual_seed(mixed_seed(self.seed, "step", step))
         values = self.model.batch(rows, index, self.generator)
         noise: Any = self._given_noise() if self.executor == "compiled" else self._live_noise()
         turn = step % len(self.groups)
-        with _forked(seed, self.device) if self.draws_inside else nullcontext():
+        inside = mixed_seed(self.seed, "inside", step)
+        with _forked(inside, self.device) if self.draws_inside else nullcontext():
             report, gradients, norm = self.runs[turn](values, noise, self.numbers(step))
         for parameter, gradient in zip(self.groups[turn], gradients, strict=True):
             parameter.grad = gradient
@@ -260,8 +259,7 @@ class Engine:
         model = self.model
         noise = Noise(mixed_seed(self.seed, "valid"), self.device, self.dtype)
         samples = self.step_module.constants.get("samples", 1)
-        size = max(math.prod(model.p[name].event) for name in model.p)
-        chunk = max(1, min(1000, LIVE // (size * max(1, int(samples)))))
+        chunk = max(1, min(1000, LIVE // (model.widest * max(1, int(samples)))))
         sums = torch.zeros(1 + len(self.term_names), dtype=torch.float64)
         count = 0.0
         with self._evaluating():

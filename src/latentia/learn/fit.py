@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from .. import archive
+from .._door import holes, refuse_codes, rows_of, takes_row
 from ..data import Data, Rows
 from ..errors import DivergedError, Interrupted, UsageError
 from ..factor import CannotMarginaliseError
@@ -94,14 +95,15 @@ def fit(
         )
     if precision not in ("fp32", "bf16"):
         raise UsageError(f"precision must be 'fp32' or 'bf16', got {precision!r}")
-    if lr <= 0 or (clip is not None and clip <= 0):
+    if not lr > 0 or (clip is not None and not clip > 0):
         raise UsageError(f"lr and clip must be positive, got lr={lr}, clip={clip}")
+    if not isinstance(seed, int):
+        raise UsageError(f"the seed must be a whole number, got {seed!r}")
     if alternate and model.q is None:
         raise UsageError("alternate=True updates q and p in turn, and this model has no q")
     check_run(out, resume=resume, overwrite=overwrite)
-    if device is not None:
-        model.to(checked_device(device))
-    train, valid = _rows(model, data)
+    place = model.device if device is None else checked_device(device)
+    train, valid, notes = _rows(model, data)
     plan = make_plan(
         len(train),
         steps=steps,
@@ -112,6 +114,10 @@ def fit(
         checkpoint_every=checkpoint_every,
         patience=patience,
     )
+    before = model.schema
+    model.schema = train.schema
+    model.to(place)
+    train, valid = train.to(place), None if valid is None else valid.to(place)
     engine = build_engine(
         model,
         objective,
@@ -137,12 +143,18 @@ def fit(
         "precision": precision,
         "alternate": alternate,
         "data": fingerprint(train),
+        "validation": None if valid is None else fingerprint(valid),
     }
-    replayable = _probed(engine, train, plan)
+    run.notes += notes
     state = Progress()
-    if resume and out is not None:
-        state, compile = _restored(engine, Path(out), plan, settings, run, compile)
-    _choose_executor(engine, train, plan, compile, replayable, run)
+    try:
+        replayable = _probed(engine, train, plan)
+        if resume and out is not None:
+            state, compile = _restored(engine, Path(out), plan, settings, run, compile)
+        _choose_executor(engine, train, plan, compile, replayable, run)
+    except Exception:
+        model.schema = before
+        raise
     settings["executor"] = run.executor
     if out is not None:
         run.folder = open_run(Path(out), overwrite=overwrite, upto=state.step if resume else None)
@@ -207,15 +219,15 @@ def _train(
         )
 
 
-def _rows(model: Model, data: Any) -> tuple[Rows, Rows | None]:
-    """Training and validation rows on the model's device, checked against the graphs and the likelihood.
+def _rows(model: Model, data: Any) -> tuple[Rows, Rows | None, list[str]]:
+    """Training and validation rows, checked against the graphs and the likelihood, and what to say of them.
 
-    The schema is then attached to the model. Raises UsageError where the model has another one.
+    Raises UsageError where the model has another schema.
     """
     if isinstance(data, Data):
         train, valid = data.train, data.valid if len(data.valid) else None
     else:
-        train, valid = model.rows(data), None
+        train, valid = rows_of(model, data, numbering=True), None
     if len(train) == 0:
         raise UsageError("there are no training rows")
     if model.schema is not None and model.schema != train.schema:
@@ -223,17 +235,27 @@ def _rows(model: Model, data: Any) -> tuple[Rows, Rows | None]:
             "the model was built for data read another way (other columns, scaling or binarisation): build "
             "a new model for these data, or read them as the others were"
         )
+    notes = []
+    if takes_row(model) and valid is not None:
+        valid = None
+        notes.append("q has a posterior for each training row and none for others: no validation")
+    refuse_codes(model, train.schema)
+    pseudo = set()
     for rows in (train, valid):
         if rows is None:
             continue
-        model.check(rows.tensors)
+        rows_of(model, rows)
         for start in range(0, len(rows), 8192):
             values = model.batch(rows, slice(start, start + 8192))
             for name in model.p:
                 if name in values:
                     model.p[name].check(name, values[name])
-    model.schema = train.schema
-    return train.to(model.device), None if valid is None else valid.to(model.device)
+                    pseudo |= set() if model.p[name].measures(values[name]) else {name}
+    notes += [
+        f"{name!r}: {type(model.p[name]).__name__} is no density of such values: no evidence"
+        for name in pseudo
+    ]
+    return train, valid, notes
 
 
 def _follows(objective: str, valid: Rows | None, patience: int | None) -> str:
@@ -249,7 +271,7 @@ def _probed(engine: Engine, train: Rows, plan: Plan) -> bool:
     try:
         return engine.probe(values)
     except CannotMarginaliseError as error:
-        raise UsageError(f"{error}; {engine.model.holes(train.tensors)}") from None
+        raise UsageError(f"{error}; {holes(train.schema, train.tensors)}") from None
 
 
 def _choose_executor(

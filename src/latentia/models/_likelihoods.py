@@ -39,7 +39,7 @@ def observed_factor(likelihood: Likelihood, decoder: Decoder, latent: int, event
             )
         make, parameters = NAMED[likelihood]
     elif callable(likelihood):
-        make, parameters = likelihood, int(getattr(likelihood, "parameters", 1))
+        make, parameters = likelihood, int(getattr(likelihood, "width", 1))
     else:
         columns = checked_columns(likelihood)
         if event != (len(columns),):

@@ -39,8 +39,8 @@ def vae(
     conv         convolutional encoder and decoder with `channels`, for images (C, H, W)
     likelihood   "bernoulli", "normal" (one learnt scale, the default), "normal_network" (a scale per entry
                  from the decoder), the kinds of a table's columns such as ("number", "binary", 5) (see
-                 `Columns`), or a function (net, given) -> Factor with an attribute `parameters`, how many
-                 numbers it needs per entry (1)
+                 `Columns`), or a function (net, given) -> Factor with an attribute `width`, how many numbers
+                 it needs per entry (1)
     covariance   of q: Diagonal(), Full() or LowRank(rank)
     missing      the encoder takes the mask of observed entries beside the values
     data         chooses event, likelihood and missing as the command line does; the model takes its schema

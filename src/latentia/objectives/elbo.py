@@ -45,6 +45,8 @@ def elbo(
 
     Kingma & Welling (2014), eq. 3; beta: Higgins et al. (2017); free bits: Kingma et al. (2016), eq. 15.
     """
+    if free_bits < 0 or (isinstance(beta, float | int) and beta < 0):
+        raise ValueError(f"beta and free_bits must not be negative, got beta={beta}, free_bits={free_bits}")
     if q is None:
         done = Completion(dict(values), 0.0, Densities(), {})
     else:
@@ -128,5 +130,5 @@ def _at_least(
         groups, floor = kl.unsqueeze(-1), floor * math.prod(event)
     else:
         groups = entries.flatten(-len(event)) if event else entries.unsqueeze(-1)
-        groups = groups.mean(0) if groups.ndim > 2 else groups
+        groups = groups.mean(0) if groups.ndim > 2 else groups.expand(len(kl), groups.shape[-1])
     return torch.where(groups.mean(0) > floor, groups, torch.full_like(groups, floor)).sum(-1)

@@ -23,8 +23,9 @@ def check_run(out: str | Path | None, *, resume: bool, overwrite: bool) -> None:
     folder = Path(out)
     if resume and overwrite:
         raise UsageError("say resume or overwrite, not both")
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file: a run needs a folder")
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise UsageError(f"{place} is no folder, and a run needs one")
     if not (resume or overwrite) and any((folder / name).exists() for name in OWN):
         raise UsageError(f"{folder} holds a run already: resume it, overwrite it, or choose another folder")
     if resume and not folder.exists():

@@ -69,6 +69,8 @@ def suited(
     if event is None:
         raise ValueError("say the shape of one example with event=, such as event=64, or pass data=")
     shape = (event,) if isinstance(event, int) else tuple(event)
+    if not shape and data is not None:
+        raise ValueError(f"{data.schema.main!r} holds codes, and this model needs numbers or a table")
     if not shape or any(side < 1 for side in shape):
         raise ValueError(f"event sizes must be at least 1, got {event}")
     return shape, "normal" if likelihood is None else likelihood, missing

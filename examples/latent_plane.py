@@ -14,8 +14,9 @@ Kingma & Welling (2014), "Auto-encoding variational Bayes", appendix A and figur
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+
+import cyclopts
 
 import latentia as lt
 
@@ -40,10 +41,4 @@ def main(budget: float = 1.0, out: Path = HERE) -> list[Path]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--budget", type=float, default=1.0, help="fraction of the full run's steps")
-    parser.add_argument("--out", type=Path, default=HERE, help="folder for the pictures")
-    options = parser.parse_args()
-    print(*main(options.budget, options.out), sep="\n")
+    cyclopts.run(main, result_action=lambda pictures: print(*pictures or [], sep="\n"))

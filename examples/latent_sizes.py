@@ -17,9 +17,9 @@ Kingma & Welling (2014), "Auto-encoding variational Bayes", figures 2 and 5.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+import cyclopts
 from matplotlib.figure import Figure
 
 import latentia as lt
@@ -50,10 +50,4 @@ def main(budget: float = 1.0, out: Path = HERE) -> list[Path]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--budget", type=float, default=1.0, help="fraction of the full runs' steps")
-    parser.add_argument("--out", type=Path, default=HERE, help="folder for the picture")
-    options = parser.parse_args()
-    print(*main(options.budget, options.out), sep="\n")
+    cyclopts.run(main, result_action=lambda pictures: print(*pictures or [], sep="\n"))

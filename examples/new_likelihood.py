@@ -21,9 +21,9 @@ autoencoders".
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+import cyclopts
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -81,10 +81,4 @@ def main(budget: float = 1.0, out: Path = HERE) -> list[Path]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--budget", type=float, default=1.0, help="fraction of the full runs' steps")
-    parser.add_argument("--out", type=Path, default=HERE, help="folder for the picture")
-    options = parser.parse_args()
-    print(*main(options.budget, options.out), sep="\n")
+    cyclopts.run(main, result_action=lambda pictures: print(*pictures or [], sep="\n"))

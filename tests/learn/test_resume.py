@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
+from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -16,67 +18,83 @@ import torch
 import latentia as lt
 from latentia.errors import UsageError
 
-SCRIPT = """
-import sys
-import latentia as lt
-folder, resume, steps = sys.argv[1], sys.argv[2] == "resume", int(sys.argv[3])
-data = lt.load_data("digits", binarise="dynamic")
-model = lt.models.vae(data=data, latent=3, hidden=(24,), seed=1)
-lt.fit(model, data, lt.iwae, samples=3, steps=steps, batch=100, valid_every=40, checkpoint_every=7,
-       patience=None, seed=5, schedule="cosine", clip=50.0, out=folder, resume=resume, progress=False)
-"""
-STEPS = 1500
+from .training import train
+
+OFTEN = {"report_every": 2, "valid_every": 40, "checkpoint_every": 7, "schedule": "cosine"}
+NEVER = {"valid_every": 1_000_000, "checkpoint_every": 1_000_000, "report_every": 10}
+
+# Processes are forked from a server that has imported what a run needs: that is most of a short run's time.
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["torch._dynamo", "latentia.learn", "tests.learn.training"])
 
 
-def start(folder: Path, mode: str, steps: int = STEPS) -> subprocess.Popen[bytes]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder), mode, str(steps)], env=environment)
+def start(folder: Path, resume: bool, steps: int, options: dict[str, object]) -> BaseProcess:
+    process = SERVER.Process(target=train, args=(folder, resume, steps), kwargs=options, daemon=True)
+    process.start()
+    return process
 
 
-def wait_for_steps(folder: Path, steps: int, process: subprocess.Popen[bytes]) -> None:
-    while process.poll() is None and not any(
-        int(path.stem.split("-")[1]) >= steps for path in folder.glob("checkpoints/step-*.safetensors")
-    ):
-        time.sleep(0.002)
+def wait_until(ready: Callable[[], bool], process: BaseProcess) -> None:
+    while process.is_alive() and not ready():
+        time.sleep(0.001)
+
+
+def ended(process: BaseProcess) -> int | None:
+    process.join()
+    return process.exitcode
+
+
+def saved_steps(folder: Path) -> list[int]:
+    return sorted(int(path.stem.split("-")[1]) for path in folder.glob("checkpoints/step-*.safetensors"))
+
+
+def has_saved(folder: Path, step: int) -> bool:
+    return (folder / "config.toml").exists() and max([0, *saved_steps(folder)]) >= step
+
+
+def told(folder: Path) -> list[dict[str, object]]:
+    path = folder / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def test_a_run_killed_again_and_again_ends_bit_equal_to_the_unbroken_one(tmp_path: Path) -> None:
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
-    reference = start(unbroken, "new")
-    kills, mode = 0, "new"
-    for steps in (1, 300, 700, 1200, None):
-        process = start(broken, mode)
-        if steps is not None:
-            wait_for_steps(broken, steps, process)
-            process.send_signal(signal.SIGKILL)
-            kills += process.wait() == -signal.SIGKILL
-        else:
-            assert process.wait() == 0
-        mode = "resume"
-    assert reference.wait() == 0
-    assert kills >= 3
+    train(unbroken, False, 600, **OFTEN)
+    kills, resume = 0, False
+    for later, steps in enumerate((0, 1, 60, 130, 200, 270, 340)):
+        process = start(broken, resume, 600, OFTEN)
+        wait_until(partial(has_saved, broken, steps), process)
+        time.sleep(0.004 * later)  # some kills fall into the writing of a checkpoint, some between two
+        process.kill()
+        kills += ended(process) == -signal.SIGKILL
+        resume = True
+    assert ended(start(broken, resume, 600, OFTEN)) == 0
+    assert kills >= 5
     for name in ("model/model.safetensors", "checkpoints/best.safetensors"):
         assert (unbroken / name).read_bytes() == (broken / name).read_bytes(), name
-    told = [
-        [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        for run in (unbroken, broken)
-    ]
-    key = [[(r["split"], r["step"]) for r in records] for records in told]
+    records = [told(unbroken), told(broken)]
+    key = [[(r["split"], r["step"]) for r in run] for run in records]
     assert key[0] == key[1]
-    valid = [[r["bound"] for r in records if r["split"] == "valid"] for records in told]
+    valid = [[r["bound"] for r in run if r["split"] == "valid"] for run in records]
     assert valid[0] == valid[1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_the_state_before_it_ends_the_program(tmp_path: Path, number: signal.Signals) -> None:
-    folder = tmp_path / "run"
-    process = start(folder, "new", 100_000)
-    wait_for_steps(folder, 20, process)
-    process.send_signal(number)
-    assert process.wait() != 0
-    steps = max(int(p.stem.split("-")[1]) for p in folder.glob("checkpoints/step-*.safetensors"))
-    assert steps >= 20
-    assert len(list(folder.glob("checkpoints/step-*.safetensors"))) <= 2
+def test_a_signal_saves_the_state_from_which_the_run_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+    broken, unbroken = tmp_path / "broken", tmp_path / "unbroken"
+    process = start(broken, False, 1_000_000, NEVER)
+    wait_until((broken / "metrics.jsonl").exists, process)
+    assert process.pid is not None
+    os.kill(process.pid, number)
+    assert ended(process) == 128 + number
+    (step,) = saved_steps(broken)  # the signal's own: no other was due
+    before = told(broken)
+    assert step >= before[-1]["step"] >= 10
+    assert ended(start(broken, True, step + 25, NEVER)) == 0
+    assert told(broken)[: len(before)] == before
+    train(unbroken, False, step + 25, **NEVER)
+    weights = [(run / "model" / "model.safetensors").read_bytes() for run in (broken, unbroken)]
+    assert weights[0] == weights[1]
 
 
 def run_in(folder: Path, **options: object) -> lt.Run:
@@ -121,6 +139,9 @@ def test_a_refusal_touches_nothing(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         run_in(tmp_path / "new", batch=10_000)
     assert not (tmp_path / "new").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="is no folder"):
+        run_in(tmp_path / "file" / "run")
 
 
 def test_other_data_or_another_schedule_are_not_the_same_run(tmp_path: Path) -> None:
@@ -140,9 +161,9 @@ def test_functions_of_the_step_can_be_resumed(tmp_path: Path) -> None:
 
 
 def test_more_patience_lets_a_stopped_run_go_on(tmp_path: Path) -> None:
-    stopped = run_in(tmp_path / "run", lr=0.3, patience=1, steps=400)
+    stopped = run_in(tmp_path / "run", lr=0.3, patience=1, steps=150)
     assert stopped.stopped == "patience"
-    assert run_in(tmp_path / "run", lr=0.3, patience=None, steps=400, resume=True).steps == 400
+    assert run_in(tmp_path / "run", lr=0.3, patience=None, steps=150, resume=True).steps == 150
 
 
 def test_only_damaged_checkpoints_are_refused(tmp_path: Path) -> None:

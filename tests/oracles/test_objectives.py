@@ -6,6 +6,7 @@ Expectations over q are exact, by sigma points (see `sigma_points`), unless a te
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -75,6 +76,19 @@ def test_the_reparametrised_gradient_is_the_exact_gradient(covariance: Covarianc
     exact = torch.autograd.grad(model.bound(q).sum(), parameters)
     bound = exact_elbo(model.p, q, model.values, analytic=analytic)
     ours = torch.autograd.grad(bound.surrogate.sum(), parameters)
+    for one, other in zip(ours, exact, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("analytic", [True, False])
+def test_the_gradient_for_the_decoder_is_the_exact_gradient(analytic: bool) -> None:
+    model = LinearGaussian.make()
+    q = model.q()
+    leaves = [tensor.clone().requires_grad_() for tensor in (model.weight, model.bias)]
+    formula = replace(model, weight=leaves[0], bias=leaves[1])
+    exact = torch.autograd.grad(formula.bound(q).sum(), leaves)
+    bound = exact_elbo(model.p, q, model.values, analytic=analytic)
+    ours = torch.autograd.grad(bound.surrogate.sum(), list(model.p["x"].net.parameters()))
     for one, other in zip(ours, exact, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 

@@ -118,36 +118,36 @@ def fit(
     model.schema = train.schema
     model.to(place)
     train, valid = train.to(place), None if valid is None else valid.to(place)
-    engine = build_engine(
-        model,
-        objective,
-        keywords,
-        optimizer=optimizer,
-        lr=lr,
-        schedule=learning_rate(schedule, plan.steps),
-        clip=clip,
-        alternate=alternate,
-        bf16=precision == "bf16",
-        seed=seed,
-    )
-    run = Run(model, None, name_of(objective), method, _follows(name_of(objective), valid, patience), "eager")
-    settings = {
-        "objective": run.objective,
-        "keywords": {name: described(value) for name, value in keywords.items()},
-        "batch": plan.batch,
-        "optimizer": described(optimizer),
-        "lr": engine.rates,
-        "schedule": described(schedule),
-        "clip": clip,
-        "seed": seed,
-        "precision": precision,
-        "alternate": alternate,
-        "data": fingerprint(train),
-        "validation": None if valid is None else fingerprint(valid),
-    }
-    run.notes += notes
     state = Progress()
     try:
+        engine = build_engine(
+            model,
+            objective,
+            keywords,
+            optimizer=optimizer,
+            lr=lr,
+            schedule=learning_rate(schedule, plan.steps),
+            clip=clip,
+            alternate=alternate,
+            bf16=precision == "bf16",
+            seed=seed,
+        )
+        name = name_of(objective)
+        run = Run(model, None, name, method, _follows(name, valid, patience), "eager", notes=notes)
+        settings = {
+            "objective": name,
+            "keywords": {keyword: described(value) for keyword, value in keywords.items()},
+            "batch": plan.batch,
+            "optimizer": described(optimizer),
+            "lr": engine.rates,
+            "schedule": described(schedule),
+            "clip": clip,
+            "seed": seed,
+            "precision": precision,
+            "alternate": alternate,
+            "data": fingerprint(train),
+            "validation": None if valid is None else fingerprint(valid),
+        }
         replayable = _probed(engine, train, plan)
         if resume and out is not None:
             state, compile = _restored(engine, Path(out), plan, settings, run, compile)
@@ -169,6 +169,7 @@ def fit(
     model.fitted = True
     if run.folder is not None:
         with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
             archive.save(model, run.folder / "model")
         run.notes += [str(warning.message) for warning in caught]
     return run

@@ -128,7 +128,8 @@ class Model(nn.Module):
         done = self.p.complete(given, Noise(seed, self.device, self.dtype), batch=n)
         values = {name: value[0] if name in done.log_q else value for name, value in done.values.items()}
         if mean:
-            return self._decoded({name: value for name, value in values.items() if name not in self.observed})
+            known = {name: value for name, value in values.items() if name not in self.observed}
+            return self._decoded(known, n)
         return self._leave({name: values[name] for name in self.observed})
 
     @torch.no_grad()
@@ -154,7 +155,7 @@ class Model(nn.Module):
         given = {name: in_model_units(self, name, value) for name, value in {**z, **inputs}.items()}
         if len({len(value) for value in given.values()}) > 1:
             raise ValueError(f"as many of each are needed, got { ({n: len(v) for n, v in given.items()}) }")
-        return self._decoded(given)
+        return self._decoded(given, len(next(iter(given.values()))))
 
     @torch.no_grad()
     def reconstruct(self, x: Any) -> Tensor | dict[str, Tensor]:
@@ -164,7 +165,9 @@ class Model(nn.Module):
             latent, _ = self._inferred(batch)
             known = {*self.observed, *latent}
             given = {n: value for n, value in batch.items() if n.removesuffix(MASK) not in known}
-            parts.append(_as_dict(self._decoded({**given, **latent}), self.observed))
+            parts.append(
+                _as_dict(self._decoded({**given, **latent}, len(next(iter(batch.values())))), self.observed)
+            )
         return _one_or_all({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
 
     def log_evidence(self, x: Any, samples: int = 1000, seed: int = 0) -> Tensor:
@@ -207,9 +210,8 @@ class Model(nn.Module):
                 means[name] = value
         return means, distributions
 
-    def _decoded(self, given: Mapping[str, Tensor]) -> Tensor | dict[str, Tensor]:
+    def _decoded(self, given: Mapping[str, Tensor], count: int) -> Tensor | dict[str, Tensor]:
         filled = dict(given)
-        count = len(next(iter(filled.values())))
         for name in self.p.variables:
             if name in filled:
                 continue

@@ -301,6 +301,9 @@ def test_a_variable_missing_in_some_rows_is_latent_there() -> None:
     torch.testing.assert_close(codes["y"][~seen], inferred[~seen])
     assert model.reconstruct({"x": x, "y": y}).shape == x.shape
     assert lt.log_evidence(model, {"x": x, "y": y}, samples=10).direction == "lower"
+    split = lt.load_data({"x": x, "y": y}, split=(0.5, 0.5, 0.0))
+    run = lt.fit(lt.Model(p, q), split, steps=20, progress=False)
+    assert run.best_value is not None
     y[1, 0] = torch.nan
     with pytest.raises(ValueError, match="holds a part of it"):
         lt.fit(model, {"x": x, "y": y}, steps=20, progress=False, warm_start=True)
@@ -349,3 +352,8 @@ def test_a_poor_q_is_said_to_be_poor() -> None:
     estimate = lt.log_evidence(model, torch.randn(20, 30), samples=100)
     assert "effective sample size" in estimate.caution
     assert "effective sample size" in repr(estimate)
+
+
+def test_means_of_a_model_without_latents_are_one_per_sample() -> None:
+    model = lt.Model(lt.Joint(x=lt.Normal(lt.Constant(3, value=2.0), scale="learnt")))
+    assert torch.equal(model.sample(5, mean=True), torch.full((5, 3), 2.0))

@@ -241,11 +241,11 @@ def _rows(model: Model, data: Any) -> tuple[Rows, Rows | None, list[str]]:
         valid = None
         notes.append("q has a posterior for each training row and none for others: no validation")
     refuse_codes(model, train.schema)
+    train, valid = rows_of(model, train), None if valid is None else rows_of(model, valid)
     pseudo = set()
     for rows in (train, valid):
         if rows is None:
             continue
-        rows_of(model, rows)
         for start in range(0, len(rows), 8192):
             values = model.batch(rows, slice(start, start + 8192))
             for name in model.p:

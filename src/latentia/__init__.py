@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .data import load_data
     from .evidence.estimate import Estimate
     from .evidence.log_evidence import log_evidence
+    from .exact import Exact
     from .factor import Draw, Factor
     from .factors import (
         Bernoulli,
@@ -21,9 +22,13 @@ if TYPE_CHECKING:
         Deterministic,
         Diagonal,
         Full,
+        LinearNormal,
+        LogLinear,
         LowRank,
         Normal,
+        Spherical,
         StandardNormal,
+        Tied,
     )
     from .joint import Joint
     from .learn.fit import fit
@@ -38,6 +43,7 @@ _HOME = {
     ".archive": ("load_model", "save"),
     ".data": ("load_data",),
     ".evidence": ("Estimate", "log_evidence"),
+    ".exact": ("Exact",),
     ".factor": ("Draw", "Factor"),
     ".factors": (
         "Bernoulli",
@@ -46,9 +52,13 @@ _HOME = {
         "Deterministic",
         "Diagonal",
         "Full",
+        "LinearNormal",
+        "LogLinear",
         "LowRank",
         "Normal",
+        "Spherical",
         "StandardNormal",
+        "Tied",
     ),
     ".joint": ("Joint",),
     ".learn": ("Run", "fit"),
@@ -74,17 +84,22 @@ __all__ = [
     "Diagonal",
     "Draw",
     "Estimate",
+    "Exact",
     "Factor",
     "Full",
     "GivenNoise",
     "Joint",
+    "LinearNormal",
+    "LogLinear",
     "LowRank",
     "Model",
     "Noise",
     "Normal",
     "Run",
+    "Spherical",
     "StandardNormal",
     "Table",
+    "Tied",
     "data",
     "diagnostics",
     "elbo",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .codings import Coding, ColumnCoding, OneHot
-from .factors import Bernoulli, Categorical, Normal
+from .factors import Bernoulli, Categorical, LinearNormal, Normal
 from .joint import MASK, RESERVED, Joint, names_of
 from .nets import Table
 
@@ -53,7 +53,7 @@ def rows_of(model: Model, x: Any, numbering: bool = False) -> Rows:
 
 
 def _graphs(model: Model) -> list[tuple[str, Joint]]:
-    return [("p", model.p)] + ([] if model.q is None else [("q", model.q)])
+    return [("p", model.p)] + ([("q", model.q)] if isinstance(model.q, Joint) else [])
 
 
 def takes_row(model: Model) -> bool:
@@ -153,7 +153,7 @@ def refuse_codes(model: Model, schema: Schema) -> None:
     """Raise ValueError where the codes of a table's categories would be taken for numbers."""
     for name, field in schema.fields.items():
         codes = [c.name for c in getattr(field, "columns", ()) if c.kind == "category"]
-        if codes and name in model.p and isinstance(model.p[name], Normal | Bernoulli):
+        if codes and name in model.p and isinstance(model.p[name], Normal | Bernoulli | LinearNormal):
             family = type(model.p[name]).__name__
             raise ValueError(
                 f"{name!r}: column {', '.join(map(repr, codes[:5]))} holds categories, and {family} would "

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import factors, joint, nets  # noqa: F401 (their classes enter CONSTRUCTORS when they are imported)
+from . import exact, factors, joint, nets  # noqa: F401 (their classes enter CONSTRUCTORS when they are imported)
 from ._recorded import CONSTRUCTORS, call_of
 from .errors import ArchiveError
 

@@ -26,6 +26,7 @@ from . import __version__
 from ._expression import ARGUMENT, Reader, Writer
 from ._files import atomic_write_all
 from .errors import ArchiveError
+from .exact import Exact
 from .joint import Joint
 from .model import Model
 
@@ -116,8 +117,8 @@ def _rebuilt(expression: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Mo
     with torch.random.fork_rng(devices=[]):
         reader = Reader(tensors)
         p, q = reader.read(expression["p"]), reader.read(expression["q"])
-    if not isinstance(p, Joint) or not (q is None or isinstance(q, Joint)):
-        raise ArchiveError("the model's expression is not a pair of Joints")
+    if not isinstance(p, Joint) or not (q is None or isinstance(q, Joint | Exact)):
+        raise ArchiveError("the model's expression is not a pair of Joints, or a Joint and its Exact")
     return Model(p, q)
 
 
@@ -272,8 +273,10 @@ def _card(model: Model, foreign: list[str], about: str) -> str:
     lines += [model.p.equation("p"), *([] if model.q is None else [model.q.equation("q")]), "```", ""]
     lines += [f"- {parameters:,} parameters, {str(model.dtype).removeprefix('torch.')}"]
     for graph, symbol in ((model.p, "p"), (model.q, "q")):
-        for name in graph or ():
-            factor = graph[name]  # type: ignore[index]
+        if not isinstance(graph, Joint):
+            continue
+        for name in graph:
+            factor = graph[name]
             given = f" | {', '.join(factor.given)}" if factor.given else ""
             lines += [f"- {symbol}({name}{given}): {type(factor).__name__}, event {factor.event}"]
     if model.schema is not None:

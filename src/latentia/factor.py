@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -23,9 +23,41 @@ from .numerics import sum_event
 
 F = TypeVar("F", bound="Factor")
 
+LARGEST_SUPPORT = 2**20  # values of one variable that are enumerated at most
+
 
 class CannotMarginaliseError(ValueError):
     """A family has no marginal density of some of its entries, so it cannot be given data with holes."""
+
+
+class NotEnumerableError(ValueError):
+    """A family has infinitely many values, or too many to enumerate."""
+
+
+class Moments(NamedTuple):
+    """What an E-step knows of a Gaussian value: its posterior mean and covariance.
+
+    mean        `[*lead, B, D]`
+    covariance  `[*lead, B, D, D]`, or `[*lead, 1, D, D]` where it is the same for all examples
+    """
+
+    mean: Tensor
+    covariance: Tensor
+
+
+class Affine(NamedTuple):
+    """A linear-Gaussian conditional: value = sum_i W_i parent_i + offset + L epsilon, epsilon ~ N(0, I).
+
+    weights   W_i, one for each Gaussian parent, `[*lead, D, M_i]`, or with a batch dimension B before D
+    offset    `[*lead, D]`, or `[*lead, B, D]`
+    scale     the diagonal of L, of the offset's shape; or L itself, `[..., D, D]`, lower triangular
+    full      whether `scale` is the whole L
+    """
+
+    weights: tuple[Tensor, ...]
+    offset: Tensor
+    scale: Tensor
+    full: bool = False
 
 
 class Draw(NamedTuple):
@@ -123,6 +155,70 @@ class Factor(nn.Module):
     def measures(self, value: Tensor) -> bool:
         """Whether log_prob is a log density, or probability, of such values: False makes it a mere score."""
         return True
+
+    def support(self) -> Tensor:
+        """Every value the family can take, `[K, *event]`.
+
+        Raises NotEnumerableError where they are infinitely many, or more than `LARGEST_SUPPORT`.
+        """
+        raise NotEnumerableError(f"the values of {type(self).__name__} cannot be enumerated")
+
+    def affine(self, *parents: Tensor | None) -> Affine | None:
+        """The factor as a linear-Gaussian conditional, or None where it is not one.
+
+        parents: a value for each parent that is known, None for each that is Gaussian and latent.
+        """
+        return None
+
+    @property
+    def has_closed_form(self) -> bool:
+        """Whether maximum likelihood is closed-form from additive statistics, as `maximize` needs."""
+        return False
+
+    def statistics(
+        self,
+        value: Tensor | Moments,
+        *parents: Tensor | Moments,
+        weight: Tensor,
+        observed: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Expected sufficient statistics of some examples, additive over chunks of them, in float64.
+
+        weight   posterior weights `[*lead, B]`, with one lead dimension per enumerated variable
+        value, parents   enumerated variables are `[*lead, 1, *event]`, never expanded to B; Gaussian latent
+                 ones are Moments
+
+        Differences are taken from the parameters at hand, which stay as they are from the first chunk to
+        `maximize`, so that large offsets cancel.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no closed-form maximum likelihood")
+
+    def fill(self, value: Tensor, *parents: Tensor | Moments, observed: Tensor) -> Moments | None:
+        """Missing entries as their conditional mean and covariance given those seen, `[*lead, B, D]`.
+
+        None where missing entries simply leave the sums, as in every factorised event.
+        """
+        return None
+
+    def maximize(self, statistics: Mapping[str, Tensor], prior: object | None = None) -> None:
+        """Set the parameters to the maximum of the expected log likelihood, plus `log_prior(prior)`.
+
+        Raises TypeError for a prior that is not conjugate to the family.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no closed-form maximum likelihood")
+
+    def troubles(self, name: str) -> list[str]:
+        """Sentences on what is wrong with an estimate of p(name | parents), such as a variance at its floor."""
+        return []
+
+    def log_prior(self, prior: object) -> Tensor:
+        """log p(parameters) under a conjugate prior, a float64 scalar, without constants."""
+        raise TypeError(f"{type(self).__name__} takes no prior such as {prior}")
+
+    @property
+    def free_parameters(self) -> int:
+        """How many numbers the parameters are, without those that change nothing: for AIC and BIC."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     def detached(self: F) -> F:
         """The same factor with its parameters stopped: gradients flow through values and parents only."""

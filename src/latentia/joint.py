@@ -16,7 +16,7 @@ from torch.distributions import Distribution
 
 from ._recorded import recorded
 from .codings import Coding
-from .factor import CannotMarginaliseError, Factor
+from .factor import CannotMarginaliseError, Factor, NotEnumerableError
 from .noise import BoundNoise, Source
 
 RESERVED = ("row", "weight")
@@ -29,41 +29,44 @@ class Densities(Mapping[str, Tensor]):
     """Log densities by name, each worked out when it is first asked for: a closed-form KL never asks."""
 
     def __init__(self) -> None:
-        self._pending: dict[str, Callable[[], Tensor]] = {}
-        self._known: dict[str, Tensor] = {}
+        self._work: dict[str, Tensor | Callable[[], Tensor]] = {}
 
-    def add(self, name: str, work: Callable[[], Tensor]) -> None:
-        self._pending[name] = work
+    def add(self, name: str, work: Tensor | Callable[[], Tensor]) -> None:
+        self._work[name] = work
 
     def __getitem__(self, name: str) -> Tensor:
-        if name not in self._known:
-            self._known[name] = self._pending[name]()
-        return self._known[name]
+        work = self._work[name]
+        if not isinstance(work, Tensor):
+            work = self._work[name] = work()
+        return work
 
     def __contains__(self, name: object) -> bool:
-        return name in self._pending
+        return name in self._work
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._pending)
+        return iter(self._work)
 
     def __len__(self) -> int:
-        return len(self._pending)
+        return len(self._work)
 
 
 class Completion(NamedTuple):
     """Values with what was absent filled in.
 
-    values         every variable; those drawn are `[S, B, *event]`
-    log_weight     the log weight of each sample in an average: -log S where all are draws, else a tensor
-                   `[S, B]`
-    log_q          log q(v | parents) for each variable v drawn, `[S, B]`, zero in rows where v was observed
+    values         every variable; those filled in are `[*lead, B, *event]`, lead = `[*enumerated, S]`
+    log_weight     the log weight of each state and sample in an average: -log S where all are draws, else
+                   log q of the enumerated states less log S, `[*lead, B]`
+    log_q          log q(v | parents) for each variable v filled in, `[*lead, B]`, zero in rows where v was
+                   observed
     distributions  the distribution of each variable drawn wholly, where the family has one
+    enumerated     the variables whose every state is there
     """
 
     values: dict[str, Tensor]
     log_weight: Tensor | float
     log_q: Densities
     distributions: dict[str, Distribution]
+    enumerated: tuple[str, ...] = ()
 
 
 @recorded
@@ -76,6 +79,8 @@ class Joint(nn.Module):
     a factor is an input, as y in p(x, z | y). Raises ValueError for a factor that stands before its parent,
     for a reserved name and for an empty product.
     """
+
+    exact = False  # as a q it is an approximation
 
     def __init__(self, factors: Mapping[str, Factor] | None = None, /, **named: Factor) -> None:
         super().__init__()
@@ -134,12 +139,18 @@ class Joint(nn.Module):
                 found.add(child)
         return found
 
+    def ancestors(self, name: str) -> set[str]:
+        """The variables that `name` depends on, directly or through others."""
+        return {other for other in self.variables if name in self.descendants(other)}
+
     def parents(self, name: str, values: Values) -> tuple[Tensor, ...]:
         """The parents of `name` as its net takes them: codes one-hot, masks beside values where it asks."""
         factor = self[name]
-        return tuple(self._feature(name, parent, factor, values) for parent in factor.given)
+        return tuple(self.feature(name, parent, values) for parent in factor.given)
 
-    def _feature(self, name: str, parent: str, factor: Factor, values: Values) -> Tensor:
+    def feature(self, name: str, parent: str, values: Values) -> Tensor:
+        """One parent of `name` as its net takes it."""
+        factor = self[name]
         if parent not in values:
             raise ValueError(f"p({name} | {', '.join(factor.given)}) needs {parent!r}, which has no value")
         value, observed = values[parent], values.get(parent + MASK)
@@ -183,13 +194,16 @@ class Joint(nn.Module):
                     f"{name!r} has no value: it is latent, and nothing fills it in. Give the Model a q with "
                     f"a factor for it, or data that hold it"
                 )
-            observed = values.get(name + MASK)
-            parents = self.parents(name, values)
-            try:
-                result[name] = factor.log_prob(values[name], *parents, observed=observed)
-            except CannotMarginaliseError as error:
-                raise CannotMarginaliseError(f"{name!r} has missing entries, and {error}") from None
+            result[name] = self.log_prob_of(name, values)
         return result
+
+    def log_prob_of(self, name: str, values: Values) -> Tensor:
+        """log p(v | parents) of one variable, `[*lead, B]` in nats; missing entries are left out."""
+        parents, observed = self.parents(name, values), values.get(name + MASK)
+        try:
+            return self[name].log_prob(values[name], *parents, observed=observed)
+        except CannotMarginaliseError as error:
+            raise CannotMarginaliseError(f"{name!r} has missing entries, and {error}") from None
 
     def log_prob(self, values: Values) -> Tensor:
         """log p(variables | inputs) = sum_j log p(x_j | parents_j), `[*lead, B]` in nats."""
@@ -207,12 +221,20 @@ class Joint(nn.Module):
         return result
 
     def complete(
-        self, values: Values, noise: Source, samples: int = 1, batch: int | None = None
+        self,
+        values: Values,
+        noise: Source,
+        samples: int = 1,
+        batch: int | None = None,
+        enumerate: Sequence[str] = (),
     ) -> Completion:
-        """Fill in the variables absent from `values` by S draws in ancestral order.
+        """Fill in the variables absent from `values`, by S draws in ancestral order or by enumeration.
 
         A variable whose mask `v.observed` has one entry per row is latent in the rows where it is False:
-        where(observed, value, draw), and log q counts only there. batch: B, needed where nothing is given.
+        where(observed, value, draw), and log q counts only there; enumerated, its weight is one-hot(value)
+        where it was observed. batch: B, needed where nothing is given. enumerate: names of discrete
+        variables, each given a lead dimension of its own. Raises NotEnumerableError for one that is not
+        discrete.
         """
         if not isinstance(samples, int) or samples < 1:
             raise ValueError(f"samples must be a whole number, at least 1, got {samples}")
@@ -221,16 +243,35 @@ class Joint(nn.Module):
         if size is None:
             raise ValueError("nothing is observed: say how many examples to draw with batch=")
         log_q = Densities()
+        log_weight: Tensor | float = -math.log(samples)
         distributions: dict[str, Distribution] = {}
+        states = self.states([name for name in enumerate if is_latent(name, filled)])
+        lead = (*(len(states[name]) for name in states), samples)
         for name in self.variables:
             factor, observed = self[name], filled.get(name + MASK)
-            if name in filled and (observed is None or observed.ndim > 1 or not factor.has_density):
+            if not is_latent(name, filled) or (name in filled and not factor.has_density):
                 continue
             parents = self.parents(name, filled)
             if not factor.has_density:
                 filled[name] = factor.value(*parents)  # type: ignore[operator]
                 continue
-            drawn = factor.draw(BoundNoise(noise, name, (samples, size)), *parents)
+            if name in states:
+                label = filled.get(name)
+                filled[name] = along(states, name, samples=1).expand(
+                    *_lead_of(states, name), size, *factor.event
+                )
+                log_p = factor.log_prob(filled[name], *parents)
+                weight = log_p
+                if label is not None and observed is not None:
+                    weight = where_observed(observed, filled[name], label, log_p)
+                    log_p = _where_latent(observed, log_p)
+                    del filled[name + MASK]
+                log_q.add(name, log_p)
+                log_weight = log_weight + weight
+                continue
+            depends = self.ancestors(name) & {*states}
+            own_lead = (*(len(states[other]) if other in depends else 1 for other in states), samples)
+            drawn = factor.draw(BoundNoise(noise, name, (*own_lead, size)), *parents)
             if observed is None:
                 filled[name] = drawn.value
                 log_q.add(name, drawn.log_prob)
@@ -241,7 +282,24 @@ class Joint(nn.Module):
             filled[name] = torch.where(seen, filled[name], drawn.value)
             del filled[name + MASK]
             log_q.add(name, partial(_where_latent, observed, drawn.log_prob()))
-        return Completion(filled, -math.log(samples), log_q, distributions)
+        if isinstance(log_weight, Tensor):
+            log_weight = log_weight.expand(*lead, size)
+        return Completion(filled, log_weight, log_q, distributions, tuple(states))
+
+    def states(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """Every value of each of the variables, `[K, *event]`, in ancestral order."""
+        wanted = set(names)
+        for name in wanted:
+            if name not in self:
+                raise ValueError(f"{name!r} cannot be enumerated: {self.equation()} has no factor for it")
+        supports = {}
+        for name in self.variables:
+            if name in wanted:
+                try:
+                    supports[name] = self[name].support()
+                except NotEnumerableError as error:
+                    raise NotEnumerableError(f"{name!r} cannot be enumerated: {error}") from None
+        return supports
 
     def equation(self, symbol: str = "p") -> str:
         """The product as the lectures write it: `p(x, z | y) = p(z) p(x | y, z)`."""
@@ -277,7 +335,42 @@ def average(terms: Tensor, log_weight: Tensor | float) -> Tensor:
         return terms
     if isinstance(log_weight, float):
         return terms.mean(0) if len(terms) > 1 else terms.squeeze(0)
-    return (log_weight.exp() * terms).sum(0)
+    return (log_weight.exp() * terms).flatten(0, log_weight.ndim - 2).sum(0)
+
+
+def is_latent(name: str, values: Values) -> bool:
+    """Whether a variable is absent from `values`, in all rows or, by a mask `[B]`, in some."""
+    observed = values.get(name + MASK)
+    return name not in values or (observed is not None and observed.ndim == 1)
+
+
+def along(states: Mapping[str, Tensor], name: str, samples: int | None = None) -> Tensor:
+    """The states of `name` `[K, *event]` along their own lead dimension: `[1, K, 1, 1, *event]` and such.
+
+    samples: 1 adds the sample dimension; the last of the lead dimensions is always the batch's.
+    """
+    value = states[name]
+    before, after = _places(states, name)
+    after += 1 if samples is None else 2
+    return value.reshape(*(1,) * before, len(value), *(1,) * after, *value.shape[1:])
+
+
+def where_observed(observed: Tensor, states: Tensor, label: Tensor, log_p: Tensor) -> Tensor:
+    """log weights of states: in rows `[B]` where the variable was seen, 0 at its value and -inf elsewhere."""
+    same = states == label.to(states.dtype)
+    same = same.flatten(1 - label.ndim).all(-1) if label.ndim > 1 else same
+    seen = torch.where(same, 0.0, -math.inf).to(log_p.dtype)
+    return torch.where(observed, seen, log_p)
+
+
+def _places(states: Mapping[str, Tensor], name: str) -> tuple[int, int]:
+    place = list(states).index(name)
+    return place, len(states) - 1 - place
+
+
+def _lead_of(states: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
+    before, after = _places(states, name)
+    return (*(1,) * before, len(states[name]), *(1,) * after, 1)
 
 
 def _where_latent(observed: Tensor, log_prob: Tensor) -> Tensor:
@@ -296,6 +389,11 @@ def _spread(observed: Tensor, like: Tensor, dims: int) -> Tensor:
 def _dtype(factor: Factor) -> torch.dtype:
     """The floating-point type in which the factor computes."""
     return next((p.dtype for p in factor.parameters()), torch.get_default_dtype())
+
+
+def names_given(names: str | Sequence[str]) -> tuple[str, ...]:
+    """One name or several, as a tuple."""
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def names_of(values: Sequence[str] | Values) -> list[str]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from ._door import codings_of, in_model_units, rows_of, takes_row
+from .exact import Exact, Inference
 from .joint import MASK, RESERVED, Joint
 from .noise import Noise
 
@@ -24,14 +25,15 @@ class Model(nn.Module):
     """A generative model p and an inference model q over the same named variables.
 
     p        Joint of the observed and the latent variables, p(x, z)
-    q        Joint of the latent ones given the observed, q(z | x); None where nothing is latent
+    q        Joint of the latent ones given the observed, q(z | x); Exact(p), p's own posterior; None where
+             nothing is latent
     schema   how the user's data become values and back; `fit` attaches it
 
     Values given to the methods are in the data's own units once there is a schema. Raises ValueError when q
     names a variable or an input that p does not know.
     """
 
-    def __init__(self, p: Joint, q: Joint | None = None, schema: Schema | None = None) -> None:
+    def __init__(self, p: Joint, q: Inference | None = None, schema: Schema | None = None) -> None:
         super().__init__()
         self.p, self.q = p, q
         self.fitted = False
@@ -48,7 +50,7 @@ class Model(nn.Module):
     def schema(self, schema: Schema | None) -> None:
         self._schema = schema
         for graph in (self.p, self.q):
-            if schema is not None and graph is not None:
+            if schema is not None and isinstance(graph, Joint):
                 graph.know(codings_of(schema, graph))
 
     @property
@@ -78,6 +80,8 @@ class Model(nn.Module):
     def widest(self) -> int:
         """About how many numbers the widest layer or event holds per example: what bounds memory."""
         events = [math.prod(graph[name].event) for graph in (self.p, self.q) if graph for name in graph]
+        if isinstance(self.q, Exact):
+            events = [max(events) * self.q.state_count]
         layers = [max(p.shape) for m in self.modules() if isinstance(m, nn.Linear) for p in m.parameters()]
         convolutions = (m for m in self.modules() if isinstance(m, nn.modules.conv._ConvNd))
         layers += [max(events) * max(m.out_channels, m.in_channels) // 4 for m in convolutions]
@@ -85,7 +89,7 @@ class Model(nn.Module):
 
     def require_density(self) -> None:
         """Raise ValueError when there is no evidence to speak of: q computes a variable, not infers it."""
-        for name in () if self.q is None else self.q.variables:
+        for name in () if self.q is None or self.q.exact else self.q.variables:
             if not self.q[name].has_density and name in {*self.p.variables, *self.p.inputs}:  # type: ignore[index]
                 raise ValueError(
                     f"{name!r} is computed by a deterministic encoder, so this model gives reconstructions "
@@ -171,10 +175,10 @@ class Model(nn.Module):
         return _one_or_all({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
 
     def log_evidence(self, x: Any, samples: int = 1000, seed: int = 0) -> Tensor:
-        """log p(x) of each row, `[N]` nats in the data's units: L_`samples`, exact if nothing is latent."""
+        """log p(x) of each row, `[N]` nats in the data's units: exact where possible, else L_`samples`."""
         from .evidence import log_evidence
 
-        return log_evidence(self, x, "importance", samples, seed=seed).values
+        return log_evidence(self, x, None, samples, seed=seed).values
 
     def save(self, folder: str | Path) -> Path:
         """Write the model folder: `model.safetensors`, `config.json`, `README.md`."""
@@ -190,6 +194,9 @@ class Model(nn.Module):
         """The mean of each latent variable given the values, and its distribution."""
         if self.q is None:
             raise ValueError(f"{self.p.equation()} has no inference model: there is nothing to encode")
+        if isinstance(self.q, Exact):
+            exact = self.q.distributions(values)
+            return {name: self.p[name].mean(of) for name, of in exact.items()}, exact
         filled, means, distributions = dict(values), {}, {}
         for name in self.q.variables:
             factor, observed = self.q[name], filled.get(name + MASK)
@@ -250,8 +257,12 @@ def _as_dict(values: Any, names: tuple[str, ...]) -> dict[str, Any]:
     return dict(values) if isinstance(values, Mapping) else {names[0]: values}
 
 
-def _check_pair(p: Joint, q: Joint) -> None:
+def _check_pair(p: Joint, q: Inference) -> None:
     """Raise ValueError where q names what p does not, or gives it another shape; share their codings."""
+    if isinstance(q, Exact):
+        if q.p is not p:
+            raise ValueError("q is the exact posterior of another p: write Model(p, Exact(p))")
+        return
     known = {*p.variables, *p.inputs}
     for name in q.variables:
         if name not in known and q[name].has_density:

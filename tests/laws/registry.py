@@ -91,8 +91,27 @@ FACTORS: dict[str, FactorEntry] = {
     "normal_table_relaxed": FactorEntry(lambda: lt.Normal(lt.Table(3, 4), given="k"), [RELAXED]),
     "normal_full": FactorEntry(normal(5, covariance=lt.Full()), [3]),
     "normal_full_root": FactorEntry(lambda: lt.Normal(lt.Constant(5, value=0.4), covariance=lt.Full())),
+    "normal_spherical": FactorEntry(normal(3, covariance=lt.Spherical()), [3]),
+    "normal_spherical_table": FactorEntry(
+        lambda: lt.Normal(lt.Table(3, 3), given="k", covariance=lt.Spherical(), link="exp"), [CODES]
+    ),
+    "normal_tied": FactorEntry(normal(2, covariance=lt.Tied()), [3]),
+    "normal_tied_table": FactorEntry(
+        lambda: lt.Normal(lt.Table(3, 2), given="k", covariance=lt.Tied(), floor=0.1), [CODES]
+    ),
+    "normal_full_table": FactorEntry(
+        lambda: lt.Normal(lt.Table(3, 5), given="k", covariance=lt.Full()), [CODES]
+    ),
     "normal_low_rank": FactorEntry(normal(6, covariance=lt.LowRank(1)), [3]),
     "normal_low_rank_exp": FactorEntry(normal(8, covariance=lt.LowRank(2), link="exp"), [3]),
+    "linear_normal": FactorEntry(lambda: lt.LinearNormal(2, 3), [3]),
+    "linear_normal_image": FactorEntry(
+        lambda: lt.LinearNormal((1, 2, 1), 3, covariance=lt.Diagonal(), floor=0.1), [3]
+    ),
+    "linear_normal_states": FactorEntry(
+        lambda: lt.LinearNormal(2, 3, ("k", "z"), states=3, covariance=lt.Diagonal()), [CODES, 3]
+    ),
+    "linear_normal_relaxed": FactorEntry(lambda: lt.LinearNormal(2, 3, ("k", "z"), states=3), [RELAXED, 3]),
     "bernoulli_root": FactorEntry(lambda: lt.Bernoulli(lt.Constant(3, value=-0.4))),
     "bernoulli_scalar": FactorEntry(lambda: lt.Bernoulli(lt.MLP(3, 1), given="z", event=()), [3]),
     "bernoulli": FactorEntry(lambda: lt.Bernoulli(lt.MLP(3, 4), given="z"), [3]),

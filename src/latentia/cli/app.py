@@ -64,7 +64,7 @@ app = App(
     suppress_keyboard_interrupt=False,
     group_commands=Group("Commands", sort_key=0),
     group_arguments=Group("Arguments", sort_key=0),
-    group_parameters=Group("Options", sort_key=6),
+    group_parameters=Group("Options", sort_key=7),
 )
 COMMANDS = (fit, evaluate, sample, reconstruct, embed, score, plot, models, data)
 for order, command in enumerate(COMMANDS, start=1):

@@ -1,4 +1,4 @@
-"""From settings to data, a model and an objective; a user's own functions by `module:function`."""
+"""From settings to data, a model and what `fit` is told; a user's own functions by `module:function`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,23 +16,29 @@ from torch import nn
 from .. import __version__, models, objectives
 from .._words import did_you_mean
 from ..data import Data, load_data
+from ..data.kinds import parse_types
 from ..data.named import NAMES
-from ..errors import UsageError
-from ..factors import Diagonal, Full, LowRank
+from ..data.raw import RawTable, table_from_array
+from ..data.readers import read
+from ..errors import DataError, UsageError
+from ..factors import Diagonal, Full, LowRank, Spherical, Tied
 from ..learn import fit
+from ..learn.fit_em import ITERATIONS, em_work
 from ..learn.options import make_plan
 from ..model import Model
 from ..schedules import linear_warmup
+from .options import EMOptions
 from .settings import VERSION, Settings
 
 if TYPE_CHECKING:
     from ..factors.normal import Covariance
 
-OWN_TO_MODELS = ("data", "event", "seed")
+OWN_TO_MODELS = ("data", "event", "seed", "columns", "support")
 OWN_TO_OBJECTIVES = ("p", "q", "values", "noise")
 OWN_TO_FIT = ("resume", "overwrite", "warm_start", "progress")
 NUMBERS = ("steps", "batch", "valid_every", "checkpoint_every", "patience")
 READ = ("key", "types", "label", "split", "binarise", "standardise")
+COVARIANCES = {"diagonal": Diagonal(), "full": Full(), "spherical": Spherical(), "tied": Tied()}
 
 
 def located(source: str) -> str:
@@ -50,8 +57,28 @@ def data_from(settings: Settings, seed: int) -> Data:
             "say which data to use: a name that `latentia data` lists, or a path; latentia fit digits"
         )
     given = {name: options[name] for name in READ if name in options}
+    if "columns" in options:
+        given["types"] = {**unwanted(options), **parse_types(options.get("types"))}
     files = {name: options[name] for name in ("valid", "test") if name in options}
     return load_data(options["source"], seed=seed, **given, **files)
+
+
+def unwanted(options: Mapping[str, Any]) -> dict[str, str]:
+    """{column: "ignored"} for each column of the source that `columns` leaves out; the label is no column.
+
+    Raises DataError for a column that the source does not have, and for a source that is no table.
+    """
+    wanted = list(options["columns"])
+    value = next(iter(next(iter(read(options["source"], options.get("key")).parts.values())).values.values()))
+    if not isinstance(value, RawTable):
+        if value.ndim != 2:
+            raise DataError(f"--columns chooses columns of a table, and {options['source']} is none")
+        value = table_from_array(value, str(options["source"]))
+    for name in wanted:
+        if name not in value.columns:
+            raise DataError(f"{value.where} has no column {name!r}{did_you_mean(name, value.columns)}")
+    left = [name for name in value.columns if name not in wanted and name != options.get("label")]
+    return dict.fromkeys(left, "ignored")
 
 
 def model_function(name: str) -> Callable[..., Any]:
@@ -117,7 +144,13 @@ def build_model(settings: Settings, data: Data, seed: int) -> Model:
     if "data" not in parameters:
         shared["event"] = data.event_shape
     arguments = {key: value for key, value in shared.items() if key in parameters}
-    made = function(**arguments, **{key: argument(key, value) for key, value in given.items()})
+    chosen = {key: argument(key, value) for key, value in given.items()}
+    try:
+        made = function(**arguments, **chosen)
+    except TypeError as error:
+        if "covariance" not in chosen or ":" in name:
+            raise
+        raise UsageError(f"--covariance {given['covariance']} does not suit {name}: {error}") from error
     if not isinstance(made, Model):
         raise UsageError(f"{name} returned {type(made).__name__}; a model function returns a latentia.Model")
     return made
@@ -133,13 +166,23 @@ def argument(name: str, value: Any) -> Any:
 
 
 def covariance(text: str) -> Covariance:
-    """diagonal, full or low-rank:RANK."""
+    """One of COVARIANCES by name, or low-rank:RANK."""
     kind, _, rank = text.lower().replace("_", "-").partition(":")
     if kind in ("low-rank", "lowrank") and rank.isdecimal():
         return LowRank(int(rank))
-    if rank or kind not in ("diagonal", "full"):
-        raise UsageError(f"covariance is diagonal, full or low-rank:RANK, such as low-rank:3; got {text!r}")
-    return Diagonal() if kind == "diagonal" else Full()
+    if rank or kind not in COVARIANCES:
+        hint = did_you_mean(kind, COVARIANCES)
+        raise UsageError(
+            f"covariance is {', '.join(COVARIANCES)} or low-rank:RANK, such as low-rank:3; got {text!r}{hint}"
+        )
+    return COVARIANCES[kind]
+
+
+def covariance_name(value: object) -> str:
+    """How a covariance is asked for."""
+    if isinstance(value, LowRank):
+        return f"low-rank:{value.rank}"
+    return next(name for name, one in COVARIANCES.items() if one == value)
 
 
 def objective_from(settings: Settings) -> tuple[Callable[..., Any], dict[str, Any]]:
@@ -162,27 +205,55 @@ def signature_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter
     return inspect.signature(function.forward if isinstance(function, nn.Module) else function).parameters
 
 
-def resolved(settings: Settings, data: Data) -> dict[str, Any]:
+def resolved(settings: Settings, data: Data, model: Model, method: str) -> dict[str, Any]:
     """Every option as it stands, for config.toml: what was given, over the defaults of what takes it."""
-    name, objective = settings["model"].get("name", "vae"), settings["objective"].get("name", "elbo")
+    name = settings["model"].get("name", "vae")
     parameters = inspect.signature(model_function(name)).parameters
-    model = {"name": name, **defaults(parameters, without=(*OWN_TO_MODELS, "missing"))}
-    if "likelihood" in parameters and ":" not in name:
-        model["likelihood"] = data.schema.likelihood
+    options = {"name": name, **defaults(parameters, without=(*OWN_TO_MODELS, "missing"))}
+    if ":" not in name:
+        options |= _chosen_by_data(parameters, data, model)
+    return {
+        VERSION: __version__,
+        "data": {**defaults(inspect.signature(load_data).parameters, without=("seed",)), **settings["data"]},
+        "model": options | settings["model"],
+        **(_resolved_em(settings) if method == "em" else _resolved_ascent(settings, data, method)),
+    }
+
+
+def _chosen_by_data(parameters: Mapping[str, inspect.Parameter], data: Data, model: Model) -> dict[str, Any]:
+    """The options of a model that it chooses by the data where they are not given."""
+    found: dict[str, Any] = {}
+    if "likelihood" in parameters:
+        found["likelihood"] = data.schema.likelihood
+    if "covariance" in parameters and parameters["covariance"].default is None:
+        found["covariance"] = covariance_name(model.p[model.observed[0]].covariance)
+    return found
+
+
+def _resolved_em(settings: Settings) -> dict[str, Any]:
+    """The sections of a run of expectation-maximisation."""
+    own = [field.name for field in fields(EMOptions)]
+    known = inspect.signature(em_work).parameters
+    return {
+        "em": {**defaults({name: known[name] for name in own}, without=()), **settings["em"]},
+        "fit": {"method": "em", "steps": ITERATIONS, "seed": 0, **settings["fit"]},
+    }
+
+
+def _resolved_ascent(settings: Settings, data: Data, method: str) -> dict[str, Any]:
+    """The sections of a run of gradient ascent."""
+    objective = settings["objective"].get("name", "elbo")
     options = defaults(inspect.signature(fit).parameters, without=OWN_TO_FIT) | settings["fit"]
     numbers = {number: fit_arguments(options).get(number) for number in NUMBERS}
     plan = make_plan(len(data.train), report_every=None, epochs=options.pop("epochs", None), **numbers)
     options |= {number: getattr(plan, number) for number in NUMBERS if number != "patience"}
     return {
-        VERSION: __version__,
-        "data": {**defaults(inspect.signature(load_data).parameters, without=("seed",)), **settings["data"]},
-        "model": model | settings["model"],
         "objective": {
             "name": objective,
             **defaults(signature_of(objective_function(objective)), without=OWN_TO_OBJECTIVES),
             **settings["objective"],
         },
-        "fit": options,
+        "fit": {"method": method, **options},
     }
 
 
@@ -204,8 +275,8 @@ def defaults(parameters: Mapping[str, inspect.Parameter], without: tuple[str, ..
     found = {}
     for name, parameter in parameters.items():
         value = parameter.default
-        if isinstance(value, Diagonal):
-            value = "diagonal"
+        if value in COVARIANCES.values():
+            value = covariance_name(value)
         if name not in without and isinstance(value, bool | int | float | str | list | tuple):
             found[name] = list(value) if isinstance(value, tuple) else value
     return found
@@ -216,7 +287,8 @@ def fit_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
     arguments = dict(options)
     if arguments.get("patience") == 0:
         arguments["patience"] = None
-    arguments["compile"] = {"yes": True, "no": False, "auto": "auto"}[arguments.get("compile", "auto")]
+    if "compile" in arguments:
+        arguments["compile"] = {"yes": True, "no": False, "auto": "auto"}[arguments["compile"]]
     schedule = arguments.get("schedule")
     if isinstance(schedule, Mapping):
         arguments["schedule"] = {int(step): float(factor) for step, factor in schedule.items()}

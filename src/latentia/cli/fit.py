@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from .options import DataOptions, FitOptions, ModelOptions, ObjectiveOptions, Switch, flag
+from .options import DataOptions, EMOptions, FitOptions, ModelOptions, ObjectiveOptions, Switch, flag
 
 if TYPE_CHECKING:
     from .settings import Settings
@@ -19,12 +19,14 @@ Examples:
   latentia fit mnist --conv --binarise dynamic --epochs 50 --precision bf16
   latentia fit houses.csv --types zip=ignored --hidden 100,50 --covariance full
   latentia fit digits --objective iwae --samples 50
+  latentia fit iris --model gaussian_mixture --components 3 --starts 5
+  latentia fit digits --model ppca --latent 10
   latentia fit digits --model mine:wide_vae --objective mine:tempered
 
 The last one takes wide_vae(data=..., latent=...) and tempered(p, q, values, noise, ...) of ./mine.py.
 
-A config file holds the same options, in the sections [data], [model], [objective] and [fit]; flags override \
-it. RUN/config.toml is one, with every option as it was resolved."""
+A config file holds the same options, in the sections [data], [model], [objective], [em] and [fit]; flags \
+override it. RUN/config.toml is one, with every option as it was resolved."""
 
 
 def run(
@@ -40,6 +42,7 @@ def run(
     model_options: ModelOptions = ModelOptions(),  # noqa: B008
     objective_options: ObjectiveOptions = ObjectiveOptions(),  # noqa: B008
     fit_options: FitOptions = FitOptions(),  # noqa: B008
+    em_options: EMOptions = EMOptions(),  # noqa: B008
     out: Annotated[Path | None, flag("The run folder.", "runs/DATA", metavar="FOLDER")] = None,
     config: Annotated[
         Path | None, flag("Options from a TOML file; flags override it.", metavar="FILE")
@@ -50,14 +53,18 @@ def run(
 ) -> None:
     """Fit a model to data.
 
-    The method is stochastic gradient ascent of a lower bound on log p(x). It stops when the validation
-    bound no longer grows, keeps the best weights, and writes a run folder: config.toml, metrics.jsonl,
-    checkpoints/ and model/.
+    A model whose posterior is exact (mixtures, ppca, factor_analysis, log_linear) is fitted by
+    expectation-maximisation, until log p(x) of the training rows no longer grows. Others are fitted by
+    stochastic gradient ascent of a lower bound on log p(x), which stops when the validation bound no longer
+    grows, and keeps the best weights. The run folder holds config.toml, metrics.jsonl, checkpoints/ and
+    model/.
     """
     from .build import located
     from .settings import from_flags, merged, read_config
 
-    flags = from_flags(data=data_options, model=model_options, objective=objective_options, fit=fit_options)
+    flags = from_flags(
+        data=data_options, model=model_options, objective=objective_options, em=em_options, fit=fit_options
+    )
     if data is not None:
         flags["data"]["source"] = data
     settings = merged(read_config(config) if config is not None else {}, flags)
@@ -104,8 +111,7 @@ def claimed(
 def train(settings: Settings, out: Path, *, resume: bool, overwrite: bool, quiet: bool) -> None:
     """Read the data, build and announce the model, fit it, and show what was learnt.
 
-    Names are looked up before the data are read, so that a misspelt one is told at once; all is then
-    built from the resolved settings, so that config.toml says what was done.
+    Names are looked up before the data are read, so that a misspelt one is told at once.
     """
     import warnings
 
@@ -113,17 +119,20 @@ def train(settings: Settings, out: Path, *, resume: bool, overwrite: bool, quiet
     from ..errors import Interrupted
     from ..learn import fit
     from .build import build_model, data_from, fit_arguments, model_function, objective_from, resolved
-    from .describe import announced, learnt, next_commands
+    from .describe import announced, next_commands
+    from .learnt import learnt
+    from .methods import method_of
     from .output import say, show
 
-    seed = settings["fit"].get("seed", 0)
-    model_function(settings["model"].get("name", "vae"))
+    seed, name = settings["fit"].get("seed", 0), settings["model"].get("name", "vae")
+    model_function(name)
     objective_from(settings)
     data = data_from(settings, seed)
     say("\n".join([f"Data: {data.name}", *(f"  {note}" for note in data.notes)]), quiet)
-    config = resolved(settings, data)
-    model, (objective, keywords) = build_model(config, data, seed), objective_from(config)
-    name = config["model"]["name"]
+    model = build_model(settings, data, seed)
+    method = method_of(settings, model, name)
+    config = resolved(settings, data, model, method)
+    objective, keywords = (None, config["em"]) if method == "em" else objective_from(config)
     say(announced(model, name, data, asked="likelihood" in settings["model"]), quiet)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*parts that are not latentia's")

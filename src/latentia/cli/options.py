@@ -15,6 +15,7 @@ DATA = Group("Data", sort_key=2)
 MODEL = Group("Model", sort_key=3)
 OBJECTIVE = Group("Objective", sort_key=4)
 FIT = Group("Learning", sort_key=5)
+EM = Group("Expectation-maximisation", sort_key=6)
 
 
 def flag(text: str, default: str = "", name: str | None = None, metavar: str | None = None) -> Parameter:
@@ -42,6 +43,9 @@ class DataOptions:
             metavar="NAME=KIND,...",
         ),
     ] = None
+    columns: Annotated[
+        str | None, flag("Only these columns of a table; the others are ignored.", "all", metavar="NAME,...")
+    ] = None
     label: Annotated[
         str | None, flag("A column that colours the plots and is not modelled.", metavar="COLUMN")
     ] = None
@@ -67,12 +71,22 @@ class ModelOptions:
             name="--model",
         ),
     ] = None
-    latent: Annotated[int | None, flag("Number of latent dimensions.", "16")] = None
+    components: Annotated[
+        int | None, flag("Number of components of a mixture.", "8; mixture_of_factor_analysers: 5")
+    ] = None
+    classes: Annotated[int | None, flag("Number of hidden classes of log_linear.", "2")] = None
+    features: Annotated[
+        str | None,
+        flag("Features of log_linear: unary, pairwise or both.", "unary,pairwise", metavar="NAME,NAME"),
+    ] = None
+    latent: Annotated[
+        int | None, flag("Number of latent dimensions.", "16; ppca and the factor analysers: 2")
+    ] = None
     hidden: Annotated[
         str | None,
         flag(
             "Sizes of the encoder's hidden layers, mirrored by the decoder; none makes both linear.",
-            "400",
+            "400; neural_mixture: 64",
             metavar="N,N",
         ),
     ] = None
@@ -90,7 +104,19 @@ class ModelOptions:
         ),
     ] = None
     covariance: Annotated[
-        str | None, flag("Covariance of q(z | x): diagonal, full or low-rank:RANK.", "diagonal")
+        str | None,
+        flag(
+            "Of a mixture's components: full, diagonal, spherical or tied; of a VAE's q(z | x): diagonal, full "
+            "or low-rank:RANK; of the noise of mixture_of_factor_analysers: diagonal or spherical.",
+            "full for gaussian_mixture (diagonal for images), else diagonal",
+        ),
+    ] = None
+    floor: Annotated[
+        float | None,
+        flag(
+            "No standard deviation of a mixture, ppca or factor analysis falls below it, after preprocessing.",
+            "0.001",
+        ),
     ] = None
 
 
@@ -122,7 +148,18 @@ class ObjectiveOptions:
 class FitOptions:
     """How it climbs."""
 
-    steps: Annotated[int | None, flag("Length of the run in gradient steps.", "10000")] = None
+    method: Annotated[
+        Literal["em", "ascent", "likelihood"] | None,
+        flag(
+            "em: expectation-maximisation, for models with an exact posterior. ascent: stochastic gradient "
+            "ascent of --objective. likelihood: the same of log p(x), where nothing is latent.",
+            "em where it can, unless --objective is given",
+        ),
+    ] = None
+    steps: Annotated[
+        int | None,
+        flag("Length of the run in gradient steps; of EM, the most iterations of a start.", "10000; em: 1000"),
+    ] = None
     epochs: Annotated[int | None, flag("Or in passes over the training rows.")] = None
     batch: Annotated[int | None, flag("Rows per step.", "128, or all if fewer")] = None
     lr: Annotated[float | None, flag("Learning rate.", "0.001")] = None
@@ -143,7 +180,7 @@ class FitOptions:
         int | None, flag("Steps between validations.", "an epoch, at least 100", metavar="STEPS")
     ] = None
     checkpoint_every: Annotated[
-        int | None, flag("Steps between checkpoints.", "each validation", metavar="STEPS")
+        int | None, flag("Steps between checkpoints.", "each validation; em: 10", metavar="STEPS")
     ] = None
     alternate: Annotated[bool | None, flag("Variational EM: update q and p in turn.")] = None
     precision: Annotated[Literal["fp32", "bf16"] | None, flag("Arithmetic of the networks.", "fp32")] = None
@@ -153,6 +190,36 @@ class FitOptions:
     device: Annotated[str | None, flag("cpu, or cuda.", "cpu")] = None
     seed: Annotated[
         int | None, flag("Of the split, the starting weights, the order of rows and the noise.", "0")
+    ] = None
+
+
+@Parameter(name="*", group=EM)
+@dataclass(frozen=True)
+class EMOptions:
+    """How expectation-maximisation begins and ends."""
+
+    start: Annotated[
+        Literal["kmeans", "random", "model"] | None,
+        flag(
+            "Where it begins: k-means clusters (principal axes, where a linear map is learnt), rows drawn at "
+            "random, or the model's weights as they are.",
+            "kmeans",
+        ),
+    ] = None
+    starts: Annotated[int | None, flag("How often it begins anew; the best is kept.", "1")] = None
+    tol: Annotated[
+        float | None,
+        flag("It has converged when the evidence per row changes by less, relative to its size.", "1e-07"),
+    ] = None
+    estep: Annotated[
+        Literal["exact", "hard", "sampled"] | None,
+        flag("Latents at their whole posterior, at its most probable point, or at a draw of it.", "exact"),
+    ] = None
+    climbs: Annotated[
+        int | None, flag("L-BFGS iterations in an M-step without closed form (neural_mixture).", "20")
+    ] = None
+    chunk: Annotated[
+        int | None, flag("Rows held at a time: bounds memory.", "by the model's size", metavar="ROWS")
     ] = None
 
 

@@ -1,6 +1,6 @@
 """Settings of a run: flags over a TOML file, checked, and written back resolved.
 
-A run's settings are `{section: {option: value}}` with the sections data, model, objective and fit. In a
+A run's settings are `{section: {option: value}}` with the sections data, model, objective, em and fit. In a
 TOML file an option stands in its section, or above all sections under the name of its flag.
 """
 
@@ -15,7 +15,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from .._words import did_you_mean
 from ..errors import UsageError
-from .options import DataOptions, FitOptions, ModelOptions, ObjectiveOptions
+from .methods import forgotten
+from .options import DataOptions, EMOptions, FitOptions, ModelOptions, ObjectiveOptions
 
 Settings = dict[str, dict[str, Any]]
 
@@ -23,6 +24,7 @@ SECTIONS: dict[str, type] = {
     "data": DataOptions,
     "model": ModelOptions,
     "objective": ObjectiveOptions,
+    "em": EMOptions,
     "fit": FitOptions,
 }
 OPEN = ("model", "objective")  # sections that also take the arguments of a user's own function
@@ -38,9 +40,16 @@ def numbers_of(kind: type) -> Callable[[str], list[Any]]:
     return read
 
 
+def names_in(text: str) -> list[str]:
+    """The names in "a, b,c"."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 LISTS: dict[str, tuple[Callable[[str], list[Any]], str]] = {
     "hidden": (numbers_of(int), "whole numbers, such as 400,200"),
     "channels": (numbers_of(int), "whole numbers, such as 32,64"),
+    "columns": (names_in, "names of columns, such as age,height"),
+    "features": (names_in, "names of features, such as unary,pairwise"),
     "split": (numbers_of(float), "three fractions, such as 0.8,0.1,0.1"),
 }
 NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
@@ -156,9 +165,12 @@ def _piecewise(text: str) -> dict[str, float]:
 
 
 def merged(*layers: Settings) -> Settings:
-    """Later layers over earlier ones; a later length, in steps or epochs, replaces an earlier one."""
+    """Later layers over earlier ones; a later length, in steps or epochs, replaces an earlier one, and with
+    another method what belonged to the earlier one is forgotten.
+    """
     result: Settings = {section: {} for section in SECTIONS}
     for layer in layers:
+        forgotten(result, layer.get("fit", {}).get("method"))
         for section, options in result.items():
             given = layer.get(section, {})
             for one, other in (("steps", "epochs"), ("epochs", "steps")):
@@ -169,7 +181,7 @@ def merged(*layers: Settings) -> Settings:
 
 
 def refuse_changes(
-    old: Settings, new: Settings, sections: Iterable[str] = ("data", "model", "objective")
+    old: Settings, new: Settings, sections: Iterable[str] = ("data", "model", "objective", "em")
 ) -> None:
     """Raise UsageError where a resumed run is asked to be another one."""
     for section in sections:

@@ -10,13 +10,14 @@ import math
 import torch
 from torch import Tensor
 
+from ..exact import Inference
 from ..joint import Joint, Values, average
 from ..noise import Source
 from ..objectives.iwae import log_weights
 
 
 def importance(
-    p: Joint, q: Joint, values: Values, noise: Source, samples: int, chunk: int
+    p: Joint, q: Inference, values: Values, noise: Source, samples: int, chunk: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """L_K = log (1/K) sum_k w_k, w_k = p(x, z_k) / q(z_k | x), its error, and the effective sample size.
 
@@ -43,7 +44,7 @@ def importance(
 
 
 def elbo_by_groups(
-    p: Joint, q: Joint, values: Values, noise: Source, samples: int, groups: int = 10
+    p: Joint, q: Inference, values: Values, noise: Source, samples: int, groups: int = 10
 ) -> tuple[Tensor, Tensor, dict[str, Tensor], str]:
     """The ELBO of each example by `samples` draws, its error by groups of draws, its terms, its direction."""
     from ..objectives.elbo import elbo

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..exact import Exact
 from ..joint import MASK, names_of
 from ..noise import Noise
 from .estimate import Estimate, concatenate
@@ -16,7 +17,7 @@ from .importance import elbo_by_groups, importance
 if TYPE_CHECKING:
     from ..model import Model
 
-METHODS = {"elbo": 100, "importance": 1000}
+METHODS = {"exact": 1, "elbo": 100, "importance": 1000}
 CHUNK = 2**22  # entries of the widest layer, times samples, that live at a time
 FEW = 3.0  # below this effective sample size an importance estimate rests on a handful of draws
 
@@ -24,7 +25,7 @@ FEW = 3.0  # below this effective sample size an importance estimate rests on a 
 def log_evidence(
     model: Model,
     x: Any,
-    method: str = "importance",
+    method: str | None = None,
     samples: int | None = None,
     *,
     units: str = "data",
@@ -33,14 +34,20 @@ def log_evidence(
 ) -> Estimate:
     """log p(x) of each row, or a bound on it, with its errors.
 
-    method   "elbo": the ELBO by `samples` draws (default 100); "importance": L_K with K = `samples` (default
-             1,000). Both are lower bounds; with nothing latent both are exact.
+    method   "exact": by enumeration and linear-Gaussian algebra (see Exact), the default where q is Exact or
+             nothing is latent; "importance": L_K with K = `samples` (default 1,000), the default elsewhere;
+             "elbo": the ELBO by `samples` draws (default 100). The last two are lower bounds; with an exact q
+             they are the evidence itself.
     units    "data": the log-Jacobian of preprocessing is added, over observed cells; "model": left out
     seed     of the noise; the same seed gives the same numbers
 
     Returns an Estimate. Raises ValueError for an unknown method, samples below 1, or rows the model does not
-    fit, and for "importance" where q is deterministic.
+    fit, for "importance" where q is deterministic, and NotExactError for "exact" where there is no closed
+    form.
     """
+    exact = model.q is None or model.q.exact
+    if method is None:
+        method = "exact" if exact else "importance"
     if method not in METHODS:
         raise ValueError(f"method {method!r} is unknown: use {' or '.join(map(repr, METHODS))}")
     if units not in ("data", "model"):
@@ -49,8 +56,9 @@ def log_evidence(
     if samples < 1:
         raise ValueError(f"samples must be at least 1, got {samples}")
     rows, p, q = model.rows(x), model.p, model.q
-    if method == "importance":
+    if method != "elbo":
         model.require_density()
+    posterior = Exact(p, model.latent) if method == "exact" and not exact else q if exact else None
     noise = Noise(seed, model.device, model.dtype)
     live = max(1, CHUNK // model.widest)
     step = rows_per_batch or max(1, min(len(rows), live // samples, 1000))
@@ -67,6 +75,9 @@ def log_evidence(
             parts: dict[str, Tensor] = {}
             if q is None or not latents_of(model, batch):
                 value = p.log_prob(batch)
+                error = torch.zeros_like(value)
+            elif isinstance(posterior, Exact):
+                value = posterior.log_evidence(batch)
                 error = torch.zeros_like(value)
             elif method == "elbo":
                 value, error, parts, direction = elbo_by_groups(p, q, batch, noise, samples)

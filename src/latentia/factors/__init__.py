@@ -4,7 +4,9 @@ from .bernoulli import Bernoulli
 from .categorical import Categorical
 from .columns import Columns, columns_outputs
 from .deterministic import Deterministic
-from .normal import Diagonal, Full, LowRank, Normal, StandardNormal, gaussian_outputs
+from .linear_normal import LinearNormal
+from .log_linear import LogLinear
+from .normal import Diagonal, Full, LowRank, Normal, Spherical, StandardNormal, Tied, gaussian_outputs
 
 __all__ = [
     "Bernoulli",
@@ -13,9 +15,13 @@ __all__ = [
     "Deterministic",
     "Diagonal",
     "Full",
+    "LinearNormal",
+    "LogLinear",
     "LowRank",
     "Normal",
+    "Spherical",
     "StandardNormal",
+    "Tied",
     "columns_outputs",
     "gaussian_outputs",
 ]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Distribution, Independent
 
 from .._recorded import recorded
-from ..factor import Factor
+from ..factor import Moments
 from ..noise import BoundNoise
-from ..numerics import softplus
+from ..numerics import softplus, sum_event
+from ._tabular import Tabular, log_beta, log_odds, plain, refuse_large, seen_of
+from .priors import Beta
 
 
 class LogitBernoulli(TorchBernoulli):
@@ -29,12 +33,35 @@ class LogitBernoulli(TorchBernoulli):
         return value * self.logits - softplus(self.logits)
 
 
+class BernoulliVector(Independent[LogitBernoulli]):
+    """Independent entries; values `[B, *event]` meet enumerated logits `[*lead, 1, *event]` in a product of
+    matrices, so that nothing of the size lead x B x D arises.
+    """
+
+    def log_prob(self, value: Tensor, observed: Tensor | None = None) -> Tensor:
+        """log p, `[*lead, B]`, of the entries that are observed `[B, *event]`."""
+        logits, size = self.base_dist.logits, self.reinterpreted_batch_ndims
+        apart = 0 < size == value.ndim - 1 < logits.ndim - 1 and logits.shape[-1 - size] == 1
+        if not apart:
+            entries = self.base_dist.log_prob(value)
+            if observed is not None:
+                entries = torch.where(observed, entries, torch.zeros_like(entries))
+            return sum_event(entries, size)
+        logits = logits.flatten(-size).squeeze(-2)  # [*lead, D]
+        ones = value.to(logits).flatten(1)  # [B, D]
+        zeros = 1 - ones
+        if observed is not None:
+            ones, zeros = ones * observed.flatten(1), zeros * observed.flatten(1)
+        return -(softplus(-logits) @ ones.mT + softplus(logits) @ zeros.mT)
+
+
 @recorded
-class Bernoulli(Factor):
+class Bernoulli(Tabular):
     """p(x | parents) = prod_d pi_d^x_d (1 - pi_d)^(1 - x_d), pi = sigmoid(net(parents)).
 
     A sample is 1[u < pi], u uniform. Grey values in [0, 1] give the cross-entropy that is often used in their
-    place, which is no density of grey values.
+    place, which is no density of grey values. With Constant or a Table given one discrete parent, maximum
+    likelihood is counting, pi_d = n_d / n, and with a Beta prior it is MAP, (n_d + a - 1) / (n + a + b - 2).
     """
 
     def __init__(
@@ -56,8 +83,64 @@ class Bernoulli(Factor):
 
     def distribution(self, *parents: Tensor) -> Distribution:
         (logits,) = self.parts(*parents)
-        return Independent(LogitBernoulli(logits), len(self.event), validate_args=False)
+        return BernoulliVector(LogitBernoulli(logits), len(self.event), validate_args=False)
+
+    def marginal_log_prob(self, distribution: Distribution, value: Tensor, observed: Tensor) -> Tensor:
+        """The sum over the observed entries."""
+        if not isinstance(distribution, BernoulliVector):
+            raise TypeError(f"not a distribution of binary values: {distribution}")
+        return distribution.log_prob(value, observed)
 
     def transform(self, noise: BoundNoise, distribution: Distribution) -> Tensor:
         probs: Tensor = distribution.mean
         return (noise(self.event, "uniform") < probs).to(probs.dtype)
+
+    def support(self) -> Tensor:
+        """Every binary value, `[2^D, *event]`, in the order of counting with the first entry the slowest."""
+        size = math.prod(self.event)
+        refuse_large(f"Bernoulli of event {self.event}", 2**size)
+        like = next(self.parameters(), torch.empty(0))
+        places = torch.arange(size - 1, -1, -1, device=like.device)
+        bits = torch.arange(2**size, device=like.device).unsqueeze(-1) >> places & 1  # [2^D, D]
+        return bits.to(like.dtype).reshape(-1, *self.event)
+
+    def statistics(
+        self,
+        value: Tensor | Moments,
+        *parents: Tensor | Moments,
+        weight: Tensor,
+        observed: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """ones and total: expected counts of ones, and of observed values, in each state of the parent, both
+        `[R, D]`.
+        """
+        x = plain(self, value).double()
+        x = x.flatten(-len(self.event)) if self.event else x.unsqueeze(-1)  # [*lead, B, D]
+        size = x.shape[-1]
+        if observed is None:
+            seen = torch.ones_like(x[..., :1])
+        else:
+            seen = seen_of(observed, x).double()
+            x = x * seen
+        sums = self.sums(torch.cat([x, seen], -1), parents, weight)
+        return {"ones": sums[:, :size], "total": sums[:, size:].repeat(1, size // seen.shape[-1])}
+
+    @torch.no_grad()
+    def maximize(self, statistics: Mapping[str, Tensor], prior: object | None = None) -> None:
+        """Logits at the log odds of (ones + a - 1) / (total + a + b - 2); an entry that has neither count nor
+        prior stays.
+        """
+        beta = self._beta(prior)
+        ones, total = statistics["ones"] + beta.a - 1, statistics["total"] + beta.a + beta.b - 2
+        self.set_rows(torch.where(total > 0, log_odds(ones, total), self.rows.double()))
+
+    def log_prior(self, prior: object) -> Tensor:
+        """sum_d (a - 1) log pi_d + (b - 1) log(1 - pi_d) over the states of the parent: of a Beta."""
+        return log_beta(self._beta(prior), self.rows)
+
+    def _beta(self, prior: object | None) -> Beta:
+        if prior is None:
+            return Beta(1.0, 1.0)
+        if isinstance(prior, Beta):
+            return prior
+        raise TypeError(f"the conjugate prior of a Bernoulli is a Beta, got {prior}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,17 +11,21 @@ from torch.distributions import Distribution
 
 from .._recorded import recorded
 from ..codings import OneHot
-from ..factor import Factor
+from ..factor import Moments
 from ..nets import Constant
 from ..noise import BoundNoise
+from ._tabular import Tabular, log_dirichlet, log_probabilities, plain, pseudo_counts, refuse_large, seen_of
+from .priors import Dirichlet
 
 
 @recorded
-class Categorical(Factor):
+class Categorical(Tabular):
     """p(k | parents) = softmax(net(parents))_k, k an integer code `[*lead, B]`.
 
     A sample is argmax(logits + Gumbel noise). Categorical(K) is a root factor with learnt logits;
-    `logits="uniform"` fixes them at 1/K.
+    `logits="uniform"` fixes them at 1/K. With Constant or a Table given one discrete parent, maximum
+    likelihood is counting, pi_k = n_k / n, and with a Dirichlet prior it is MAP,
+    (n_k + a_k - 1) / sum_j (n_j + a_j - 1).
     """
 
     def __init__(
@@ -62,3 +66,46 @@ class Categorical(Factor):
     def mean(self, distribution: Distribution) -> Tensor:
         """The most probable code."""
         return distribution.logits.argmax(-1)  # type: ignore[attr-defined, no-any-return]
+
+    def support(self) -> Tensor:
+        """The codes 0 ... K - 1, `[K]`."""
+        refuse_large("Categorical", self.classes)
+        return torch.arange(self.classes, device=next((p.device for p in self.parameters()), None))
+
+    def statistics(
+        self,
+        value: Tensor | Moments,
+        *parents: Tensor | Moments,
+        weight: Tensor,
+        observed: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """count: expected counts of the codes in each state of the parent, `[R, K]`."""
+        hot = nn.functional.one_hot(plain(self, value), self.classes).double()
+        if observed is not None:
+            hot = hot * seen_of(observed, hot)
+        return {"count": self.sums(hot, parents, weight)}
+
+    @torch.no_grad()
+    def maximize(self, statistics: Mapping[str, Tensor], prior: object | None = None) -> None:
+        """Logits at log(n_k + a_k - 1) up to a constant; a state that has neither count nor prior stays."""
+        counts = statistics["count"] + pseudo_counts(self._dirichlet(prior), self.classes, self.rows)
+        known = counts.sum(-1, keepdim=True) > 0
+        self.set_rows(torch.where(known, log_probabilities(counts), self.rows.double()))
+
+    def log_prior(self, prior: object) -> Tensor:
+        """sum_k (a_k - 1) log pi_k over the states of the parent: of a Dirichlet."""
+        return log_dirichlet(self._dirichlet(prior), self.rows)
+
+    @property
+    def free_parameters(self) -> int:
+        """K - 1 for each state of the parent: probabilities sum to 1."""
+        if not self.has_closed_form:
+            return super().free_parameters
+        return len(self.rows) * (self.classes - 1) if self.learns_rows else 0
+
+    def _dirichlet(self, prior: object | None) -> Dirichlet:
+        if prior is None:
+            return Dirichlet(1.0)
+        if isinstance(prior, Dirichlet):
+            return prior
+        raise TypeError(f"the conjugate prior of a Categorical is a Dirichlet, got {prior}")

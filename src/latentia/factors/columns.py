@@ -5,7 +5,8 @@ D columns of an event.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -14,10 +15,24 @@ from torch.distributions import Distribution
 
 from .._recorded import recorded
 from ..codings import ColumnCoding, Kind, checked_columns
-from ..factor import Factor
+from ..factor import Moments
 from ..numerics import inverse_softplus, softplus
+from ._tabular import (
+    Tabular,
+    inverse_softplus_of,
+    log_beta,
+    log_dirichlet,
+    log_odds,
+    log_probabilities,
+    plain,
+    pseudo_counts,
+    seen_of,
+)
 from .gaussian import HALF_LOG_TWO_PI
 from .normal import LEARNT_RATE
+from .priors import Beta, Dirichlet
+
+SMALLEST_RATE = 1e-6
 
 
 class ColumnsDistribution(Distribution):
@@ -41,13 +56,13 @@ class ColumnsDistribution(Distribution):
         kinds = zip(self.columns, pieces, strict=True)
         return [(kind, piece, next(scales) if kind == "number" else None) for kind, piece in kinds]
 
-    def entries(self, value: Tensor) -> Tensor:
-        """log p of each column, `[..., D]`."""
+    def log_prob(self, value: Tensor, observed: Tensor | None = None) -> Tensor:
+        """The sum over the columns, or over those entries that are observed `[B, D]`."""
         terms = [_log_prob(value[..., j], *part) for j, part in enumerate(self.split())]
-        return torch.stack(torch.broadcast_tensors(*terms), dim=-1)  # type: ignore[no-untyped-call]
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        return self.entries(value).sum(-1)
+        if observed is not None:
+            pairs = zip(observed.unbind(-1), terms, strict=True)
+            terms = [torch.where(seen, term, torch.zeros_like(term)) for seen, term in pairs]
+        return functools.reduce(torch.add, terms)
 
     @property
     def mean(self) -> Tensor:
@@ -77,7 +92,7 @@ def _log_prob(x: Tensor, kind: Kind, piece: Tensor, scale: Tensor | None) -> Ten
 
 
 def _rate(raw: Tensor) -> Tensor:
-    return softplus(raw) + 1e-6
+    return softplus(raw) + SMALLEST_RATE
 
 
 def _mean(kind: Kind, piece: Tensor) -> Tensor:
@@ -102,7 +117,7 @@ def _draw(kind: Kind, piece: Tensor, scale: Tensor | None, shape: tuple[int, ...
 
 
 @recorded
-class Columns(Factor):
+class Columns(Tabular):
     """p(x | parents) = prod_d p(x_d | parents), each column by its kind; a value is `[*lead, B, D]`.
 
     columns   for each column "number": N(mu, sigma_d^2) with a learnt sigma_d; "binary": Bernoulli; "count":
@@ -110,7 +125,10 @@ class Columns(Factor):
     net       gives one output per column, and one per code of a category (`columns_outputs(columns)`)
     floor     no learnt scale is below it
 
-    Missing entries drop out of the sum. Nets that are given this variable see it through `ColumnCoding`.
+    Missing entries drop out of the sum. Nets that are given this variable see it through `ColumnCoding`. With
+    Constant or a Table given one discrete parent, maximum likelihood is closed-form: means, rates and
+    frequencies in each state of the parent, and the scale of a number about the means of all states. Priors
+    are a Dirichlet, on each category, and a Beta, on each binary column; both together are a tuple.
     """
 
     def __init__(
@@ -143,10 +161,129 @@ class Columns(Factor):
         """The sum over the observed columns."""
         if not isinstance(distribution, ColumnsDistribution):
             raise TypeError(f"not a distribution of columns: {distribution}")
-        entries = distribution.entries(value)
-        return torch.where(observed, entries, torch.zeros_like(entries)).sum(-1)
+        return distribution.log_prob(value, observed)
+
+    def statistics(
+        self,
+        value: Tensor | Moments,
+        *parents: Tensor | Moments,
+        weight: Tensor,
+        observed: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Weighted sums in each state of the parent, F the net's outputs, N the number columns.
+
+        sum     of x, of x - shift where x is a number, of one-hot codes, `[R, F]`
+        square  of (x - shift)^2 of numbers, `[R, N]`
+        total   of the weights of observed entries, `[R, D]`
+        """
+        x = plain(self, value).double()
+        seen = torch.ones_like(x[..., :1]) if observed is None else seen_of(observed, x).double()
+        shifts, parts, squares = iter(self._shift()), [], []
+        for j, kind in enumerate(self.columns):
+            column = x[..., j]
+            if isinstance(kind, int):
+                part = nn.functional.one_hot(column.long(), kind).double()
+            else:
+                part = (column - next(shifts) if kind == "number" else column).unsqueeze(-1)
+            parts.append(part if observed is None else part * seen[..., j : j + 1])
+            if kind == "number":
+                squares.append(parts[-1].square())
+        sums = self.sums(torch.cat([*parts, *squares, seen], -1), parents, weight)
+        widths = [columns_outputs(self.columns), len(squares), seen.shape[-1]]
+        first, square, total = torch.split(sums, widths, -1)
+        return {"sum": first, "square": square, "total": total.repeat(1, x.shape[-1] // seen.shape[-1])}
+
+    @torch.no_grad()
+    def maximize(self, statistics: Mapping[str, Tensor], prior: object | None = None) -> None:
+        """Means, log odds, rates and log probabilities of each state, then the scales about the means.
+
+        What no observed entry and no prior speaks of stays. A scale stops a millionth above its floor.
+        """
+        priors, shift = self._priors(prior), self._shift()
+        first, total = statistics["sum"], statistics["total"]
+        shifts, rows = iter(shift), []
+        pieces = zip(self._split(first), self._split(self.rows.double()), total.unbind(-1), strict=True)
+        for kind, (sums, old, n) in zip(self.columns, pieces, strict=True):
+            centre = next(shifts) if kind == "number" else None
+            new, count = _maximum(kind, sums, n.unsqueeze(-1), centre, *priors)
+            rows.append(torch.where(count > 0, new, old))
+        self.set_rows(torch.cat(rows, -1))
+        if not self.raw_scale.requires_grad:
+            return
+        numbers = [kind == "number" for kind in self.columns]
+        n = total[:, numbers]
+        move = self._numbers(self.rows.double()) - shift  # [R, N]
+        squares = statistics["square"] - 2 * move * self._numbers(first) + move.square() * n
+        sigma = (squares.sum(0) / n.sum(0)).clamp(min=0).sqrt()
+        above = (sigma - self.floor).clamp(min=max(1e-6 * self.floor, 1e-12))
+        raw = inverse_softplus_of(above) / LEARNT_RATE
+        self.raw_scale.copy_(torch.where(n.sum(0) > 0, raw, self.raw_scale.double()))
+
+    def log_prior(self, prior: object) -> Tensor:
+        """The log density of a Dirichlet, a Beta or a tuple of both, over the columns that they are on."""
+        beta, dirichlet = self._priors(prior)
+        log_p = torch.zeros((), dtype=torch.float64, device=self.raw_scale.device)
+        for kind, logits in zip(self.columns, self._split(self.rows), strict=True):
+            if isinstance(kind, int):
+                log_p = log_p + log_dirichlet(dirichlet, logits)
+            elif kind == "binary":
+                log_p = log_p + log_beta(beta, logits)
+        return log_p
+
+    @property
+    def free_parameters(self) -> int:
+        """The probabilities of a category sum to 1: one number fewer in each state."""
+        if not self.has_closed_form:
+            return super().free_parameters
+        width = sum(kind - 1 if isinstance(kind, int) else 1 for kind in self.columns)
+        scales = self.raw_scale.numel() if self.raw_scale.requires_grad else 0
+        return scales + (len(self.rows) * width if self.learns_rows else 0)
+
+    def _split(self, outputs: Tensor) -> tuple[Tensor, ...]:
+        """Outputs `[R, F]` by column, each `[R, 1 or K]`."""
+        return torch.split(outputs, [columns_outputs([kind]) for kind in self.columns], -1)
+
+    def _numbers(self, outputs: Tensor) -> Tensor:
+        """The outputs `[R, F]` of number columns, `[R, N]`."""
+        pieces = zip(self.columns, self._split(outputs), strict=True)
+        return torch.cat([outputs[:, :0], *(piece for kind, piece in pieces if kind == "number")], -1)
+
+    @torch.no_grad()
+    def _shift(self) -> Tensor:
+        """What is taken from numbers before they are squared: the average of the states' means, `[N]`."""
+        return self._numbers(self.rows.double()).mean(0)
+
+    def _priors(self, prior: object | None) -> tuple[Beta, Dirichlet]:
+        """The prior on binary columns and the one on categories, flat where there is none."""
+        beta, dirichlet = Beta(1.0, 1.0), Dirichlet(1.0)
+        for part in () if prior is None else prior if isinstance(prior, tuple | list) else (prior,):
+            if isinstance(part, Beta) and "binary" in self.columns:
+                beta = part
+            elif isinstance(part, Dirichlet) and any(isinstance(kind, int) for kind in self.columns):
+                dirichlet = part
+            else:
+                raise TypeError(
+                    f"the priors of Columns are a Dirichlet where there are categories and a Beta where "
+                    f"there are binary columns; got {part} for columns {self.columns}"
+                )
+        return beta, dirichlet
 
 
 def columns_outputs(columns: Sequence[Kind]) -> int:
     """How many outputs a net needs for these columns."""
     return sum(kind if isinstance(kind, int) else 1 for kind in columns)
+
+
+def _maximum(
+    kind: Kind, sums: Tensor, n: Tensor, shift: Tensor | None, beta: Beta, dirichlet: Dirichlet
+) -> tuple[Tensor, Tensor]:
+    """A column's outputs `[R, 1 or K]` at the maximum, and the counts, with the prior's, behind them."""
+    if isinstance(kind, int):
+        counts = sums + pseudo_counts(dirichlet, kind, sums)
+        return log_probabilities(counts), counts.sum(-1, keepdim=True)
+    if kind == "binary":
+        total = n + beta.a + beta.b - 2
+        return log_odds(sums + beta.a - 1, total), total
+    if kind == "count":
+        return inverse_softplus_of((sums / n - SMALLEST_RATE).clamp(min=SMALLEST_RATE**2)), n
+    return sums / n + (0.0 if shift is None else shift), n

@@ -1,12 +1,13 @@
 """Gaussians as torch distributions, written so that they compile and marginalise, and their KL divergences.
 
-D entries, R rank; batch shapes broadcast.
+D entries, R rank, B examples; batch shapes broadcast.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from itertools import pairwise
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from torch.distributions import Normal as TorchNormal
 from ..numerics import sum_event
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
+ROWS_TOGETHER = 12  # rows of a triangular matrix that are multiplied as one block, zeros included,
+MOST_BLOCKS = 8  # until there are so many blocks
 
 
 class DiagonalNormal(TorchNormal):
@@ -36,8 +39,67 @@ class DiagonalNormal(TorchNormal):
         return -0.5 * ((value - self.loc) / scale).square() - scale.log() - HALF_LOG_TWO_PI
 
 
+class IndependentNormal(Independent):  # type: ignore[type-arg]
+    """N(loc, diag(scale^2)) of an event: the squares are summed before anything else is done with them."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        base, dims = self.base_dist, self.reinterpreted_batch_ndims
+        log_scale = base._narrow_scale.log()
+        event = base.loc.shape[base.loc.ndim - dims :]
+        shape = torch.broadcast_shapes(log_scale.shape, event)  # type: ignore[no-untyped-call]
+        constant = sum_event(log_scale.expand(shape), dims) + HALF_LOG_TWO_PI * math.prod(event)
+        difference = value - base.loc
+        if difference.requires_grad or base.scale.requires_grad:
+            squares = (difference / base.scale).square()
+        else:
+            squares = difference.div_(base.scale).square_()
+        log_p: Tensor = -0.5 * sum_event(squares, dims) - constant
+        return log_p
+
+
+class Whitening(NamedTuple):
+    """L^-1 `[*lead, D, D]` of covariances that all examples share, and L^-1 (loc - centre) `[*lead, 1, D]`.
+
+    Differences are taken from `centre` `[D]`, the mean of all locs, so that a large common offset cancels.
+    """
+
+    centre: Tensor
+    inverse: Tensor
+    shift: Tensor
+
+    @staticmethod
+    def of(loc: Tensor, scale_tril: Tensor) -> Whitening:
+        tril = scale_tril.double() if scale_tril.ndim == 2 else scale_tril.double().squeeze(-3)
+        identity = torch.eye(tril.shape[-1], dtype=tril.dtype, device=tril.device)
+        inverse = torch.linalg.solve_triangular(tril, identity.expand(tril.shape), upper=False)
+        centre = loc.reshape(-1, loc.shape[-1]).mean(0)
+        shift = (loc - centre).double() @ inverse.mT
+        return Whitening(centre, inverse.to(loc.dtype), shift.to(loc.dtype))
+
+    def distance(self, value: Tensor) -> Tensor:
+        """|L^-1 (value - loc)|^2, `[*lead, B]`, for values `[B, D]`."""
+        centred = value - self.centre
+        if self.inverse.ndim == 2:
+            return _squares(centred @ self.inverse.mT - self.shift).sum(-1)
+        lead, entries = self.inverse.shape[:-2], self.inverse.shape[-1]
+        inverse, shift = self.inverse.flatten(0, -3), self.shift.reshape(-1, entries)  # [K, D, D], [K, D]
+        blocks = max(1, min(MOST_BLOCKS, entries // ROWS_TOGETHER))
+        edges = [entries * i // blocks for i in range(blocks + 1)]
+        distance = torch.zeros((), dtype=value.dtype, device=value.device)
+        for start, stop in pairwise(edges):
+            block = inverse[:, start:stop, :stop].reshape(-1, stop)
+            offset = -shift[:, start:stop].reshape(-1, 1)
+            whitened = torch.addmm(offset, block, centred[:, :stop].mT)  # [K * rows, B]
+            distance = distance + _squares(whitened).reshape(len(inverse), stop - start, -1).sum(1)
+        return distance.reshape(*lead, len(value))
+
+
 class FullNormal(Distribution):
-    """N(loc, L L^T), L lower triangular `[..., D, D]` with a positive diagonal."""
+    """N(loc, L L^T), L lower triangular `[..., D, D]` with a positive diagonal.
+
+    One distribution serves many batches of values: covariances that the examples share are inverted when the
+    first log density is asked for.
+    """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
     has_rsample = True
@@ -45,6 +107,7 @@ class FullNormal(Distribution):
     def __init__(self, loc: Tensor, scale_tril: Tensor) -> None:
         batch = torch.broadcast_shapes(loc.shape[:-1], scale_tril.shape[:-2])  # type: ignore[no-untyped-call]
         self.loc, self.scale_tril = loc, scale_tril
+        self._whitening: Whitening | None = None
         super().__init__(batch, loc.shape[-1:], validate_args=False)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> FullNormal:
@@ -74,11 +137,46 @@ class FullNormal(Distribution):
         return self.transform(torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        difference = value - self.loc
-        whitened = torch.linalg.solve_triangular(self.scale_tril, difference.unsqueeze(-1), upper=False)
         log_det = self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        distance: Tensor = whitened.square().sum((-2, -1))
-        return -0.5 * distance - log_det - HALF_LOG_TWO_PI * self.loc.shape[-1]
+        return -0.5 * self._distance(value) - log_det - HALF_LOG_TWO_PI * self.loc.shape[-1]
+
+    def _distance(self, value: Tensor) -> Tensor:
+        """(x - mu)^T Sigma^-1 (x - mu)."""
+        loc, tril = self.loc, self.scale_tril
+        with torch.autocast(value.device.type, enabled=False):
+            if tril.ndim > 2 and tril.shape[-3] > 1:
+                difference = (value - loc).unsqueeze(-1)
+                whitened: Tensor = torch.linalg.solve_triangular(tril, difference, upper=False).squeeze(-1)
+                return whitened.square().sum(-1)
+            whitening = self._whitened()
+            one_loc = loc.ndim == 1 or loc.shape[-2] == 1
+            if value.ndim == 2 and one_loc and (tril.ndim == 2 or tril.shape[:-2] == loc.shape[:-1]):
+                return whitening.distance(value)
+            return ((value - loc) @ whitening.inverse.mT).square().sum(-1)
+
+    def _whitened(self) -> Whitening:
+        tracked = torch.is_grad_enabled() and (self.scale_tril.requires_grad or self.loc.requires_grad)
+        if tracked:
+            return Whitening.of(self.loc, self.scale_tril)
+        if self._whitening is None:
+            self._whitening = Whitening.of(self.loc, self.scale_tril)
+        return self._whitening
+
+    def conditional(self, value: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean `[..., B, D]` and covariance `[..., B, D, D]` of all entries given those observed.
+
+        With P = Sigma^-1 and m, o the missing and the observed entries: N(mu_m - P_mm^-1 P_mo (x_o - mu_o),
+        P_mm^-1). Bishop (2006), eqs. 2.73 and 2.75.
+        """
+        with torch.autocast(value.device.type, enabled=False):
+            precision = torch.cholesky_inverse(self.scale_tril)
+            seen = observed.to(precision.dtype)
+            both_missing = (1 - seen).unsqueeze(-1) * (1 - seen).unsqueeze(-2)
+            padded = precision * both_missing + torch.diag_embed(seen)
+            covariance = torch.cholesky_inverse(torch.linalg.cholesky(padded)) * both_missing
+            pull = (precision @ ((value - self.loc) * seen).unsqueeze(-1)).squeeze(-1)
+            mean = self.loc - (covariance @ pull.unsqueeze(-1)).squeeze(-1)
+        return torch.where(observed, value, mean), covariance
 
     def entropy(self) -> Tensor:
         """log det L + D/2 (1 + log 2 pi): may be negative."""
@@ -170,6 +268,11 @@ class LowRankNormal(Distribution):
         return kept.log_prob(value) + HALF_LOG_TWO_PI * (1 - seen).sum(-1)
 
 
+def _squares(fresh: Tensor) -> Tensor:
+    """The squares of a tensor that nothing else holds, in its own memory unless gradients need that."""
+    return fresh.square() if fresh.requires_grad else fresh.square_()
+
+
 def diagonal_kl(q: DiagonalNormal, p: DiagonalNormal) -> Tensor:
     """KL(N(mu, sigma^2) || N(m, s^2)) = (sigma^2 + (mu - m)^2) / (2 s^2) - 1/2 + log(s / sigma), by entry."""
     ratio = (q.scale / p.scale).square()
@@ -187,7 +290,7 @@ def gaussian_kl(q: Distribution, p: Distribution) -> Tensor:
         log_det_p = 2 * base.scale.log().sum(-1)
         difference: Tensor = trace + distance - q.loc.shape[-1] + log_det_p - q.log_det()
         return 0.5 * difference
-    lower_q, lower_p = _tril(q), _tril(p)
+    lower_q, lower_p = tril_of(q), tril_of(p)
     expanded = lower_q.expand(*_broadcast(lower_q, lower_p))
     whitened = torch.linalg.solve_triangular(lower_p, expanded, upper=False)
     shift = torch.linalg.solve_triangular(lower_p, (q.mean - p.mean).unsqueeze(-1), upper=False)
@@ -202,7 +305,8 @@ def _broadcast(a: Tensor, b: Tensor) -> tuple[int, ...]:
     return (*batch, *a.shape[-2:])
 
 
-def _tril(distribution: Distribution) -> Tensor:
+def tril_of(distribution: Distribution) -> Tensor:
+    """L `[..., D, D]` of a Gaussian of flat events, its covariance L L^T. Raises TypeError for another."""
     tril: Tensor
     if isinstance(distribution, Independent):
         return torch.diag_embed(distribution.base_dist.scale)

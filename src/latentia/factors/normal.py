@@ -1,53 +1,60 @@
-"""Gaussian factors: the standard normal prior and Normal with diagonal, full or low-rank covariance.
+"""Gaussian factors: the standard normal prior, and Normal with any of the covariances.
 
-D entries of an event, R rank.
+D entries of an event, K states of a discrete parent, R rank, B examples.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
 from .._recorded import recorded
-from ..factor import Factor
+from ..factor import Affine, Factor, Moments
+from ..nets import MLP
 from ..noise import BoundNoise
-from ..numerics import inverse_softplus, softplus
-from .gaussian import DiagonalNormal, FullNormal, LowRankNormal
+from ..numerics import softplus
+from ._tabular import Tabular, inverse_softplus_of
+from .covariances import (
+    Covariance,
+    Diagonal,
+    Full,
+    LowRank,
+    Spherical,
+    Tied,
+    gaussian_event,
+    gaussian_outputs,
+)
+from .gaussian import DiagonalNormal, FullNormal, IndependentNormal, LowRankNormal, tril_of
+from .normal_estimation import (
+    Pull,
+    by_state,
+    constrained_tril,
+    scatter_sums,
+    shifted_scatter,
+    tril_entries,
+    tril_from,
+    variance_sums,
+)
+
+__all__ = [
+    "Covariance",
+    "Diagonal",
+    "Full",
+    "LowRank",
+    "Normal",
+    "Spherical",
+    "StandardNormal",
+    "Tied",
+    "gaussian_outputs",
+]
 
 LEARNT_RATE = 10.0  # a learnt scale's raw parameter counts tenfold: Adam moves it ten times as fast
 LINKS: dict[str, Callable[[Tensor], Tensor]] = {"softplus": softplus, "exp": torch.exp}
-
-
-@recorded
-@dataclass(frozen=True)
-class Diagonal:
-    """Independent entries: Sigma = diag(sigma^2)."""
-
-
-@recorded
-@dataclass(frozen=True)
-class Full:
-    """Sigma = L L^T, L lower triangular, its diagonal through the link: D (D + 1) / 2 outputs of the net."""
-
-
-@recorded
-@dataclass(frozen=True)
-class LowRank:
-    """Sigma = W W^T + diag(sigma^2), W of `rank` columns: D (R + 1) numbers from the net."""
-
-    rank: int
-
-    def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise ValueError(f"LowRank needs a rank of at least 1, got {self.rank}")
-
-
-Covariance = Diagonal | Full | LowRank
+SMALLEST_EXCESS = 1e-12  # how far above the floor, relative to it, a scale at the floor stands
 
 
 @recorded
@@ -61,25 +68,31 @@ class StandardNormal(Factor):
 
     def distribution(self, *parents: Tensor) -> Distribution:
         loc, scale = self.get_buffer("loc"), self.get_buffer("scale")
-        return Independent(DiagonalNormal(loc, scale), len(self.event), validate_args=False)
+        return IndependentNormal(DiagonalNormal(loc, scale), len(self.event), validate_args=False)
+
+    def affine(self, *parents: Tensor | None) -> Affine | None:
+        return Affine((), self.get_buffer("loc"), self.get_buffer("scale"))
 
     def transform(self, noise: BoundNoise, distribution: Distribution) -> Tensor:
         return noise(self.event, "normal")
 
 
 @recorded
-class Normal(Factor):
+class Normal(Tabular):
     """N(mu(parents), Sigma(parents)); a sample is z = mu + L epsilon with Sigma = L L^T.
 
-    scale    "network": the net gives it, per entry; "learnt": one learnt scale for all entries, starting at
-             1; a number or tensor: fixed, not learnt. Full and LowRank covariances take theirs from the
-             network.
-    link     "softplus" or "exp", applied to the raw scale
+    scale    of a diagonal covariance. "network": the net gives it, per entry; "learnt": one learnt scale for
+             all entries, starting at 1; a number or tensor: fixed, not learnt
+    link     "softplus" or "exp", applied to the raw scale, or to the raw diagonal of L
     floor    added to the linked scale: no standard deviation is below it (in the value's own units)
-    covariance   Diagonal(), Full() or LowRank(rank)
+    covariance   Diagonal(), Spherical(), Full(), Tied() or LowRank(rank); all but Diagonal() are of flat
+             events. The net has `gaussian_outputs(D, covariance)` outputs
 
-    Raises ValueError for an unknown link, a scale that is not positive, or a full covariance of an image
-    event.
+    Its maximum likelihood is closed-form as a root with Constant, or with a Table given one discrete parent,
+    unless the covariance is LowRank.
+
+    Raises ValueError for an unknown link, a scale that is not positive, a net of another number of outputs,
+    or a covariance other than diagonal of an image event.
     """
 
     def __init__(
@@ -90,7 +103,7 @@ class Normal(Factor):
         scale: str | float | Tensor = "network",
         link: str = "softplus",
         floor: float = 1e-4,
-        covariance: Covariance = Diagonal(),
+        covariance: Covariance = Diagonal(),  # noqa: B008 (frozen)
         event: int | Sequence[int] | None = None,
     ) -> None:
         if link not in LINKS:
@@ -99,21 +112,25 @@ class Normal(Factor):
             raise ValueError(f"the scale's floor must not be negative, got {floor}")
         if isinstance(scale, str) and scale not in ("network", "learnt"):
             raise ValueError(f"scale must be 'network', 'learnt' or a positive number, got {scale!r}")
-        if not isinstance(covariance, Diagonal) and not (isinstance(scale, str) and scale == "network"):
-            raise ValueError(f"{covariance} takes its scale from the network: leave out scale=")
-        if event is None and not isinstance(covariance, Diagonal):
-            event = _gaussian_event(net, covariance)
-        from_network = isinstance(scale, str) and scale == "network"
-        super().__init__(net, given, event=event, parameters=2 if from_network else 1)
-        if not isinstance(covariance, Diagonal) and len(self.event) != 1:
-            raise ValueError(f"{covariance} needs a flat event such as (10,), got {self.event}")
+        by_default = isinstance(scale, str) and scale == "network"
+        if not isinstance(covariance, Diagonal):
+            if not by_default:
+                raise ValueError(f"{covariance} has a scale of its own: leave out scale=")
+            event = gaussian_event(net, covariance) if event is None else event
+        self.from_network = by_default and not isinstance(covariance, Tied)
+        super().__init__(net, given, event=event, parameters=2 if self.from_network else 1)
         self.covariance, self.floor, self.link = covariance, floor, LINKS[link]
-        self.from_network = from_network
         self.raw_scale: nn.Parameter | None = None
-        if isinstance(scale, str) and scale == "learnt":
-            above = max(1.0 - floor, 1e-3)
-            start = inverse_softplus(above) if link == "softplus" else math.log(above)
-            self.raw_scale = nn.Parameter(torch.tensor(start / LEARNT_RATE))
+        self.raw_tril: nn.Parameter | None = None
+        if not isinstance(covariance, Diagonal):
+            self._check_outputs()
+        start = torch.tensor(max(1.0 - floor, 1e-3), dtype=torch.float64)
+        if isinstance(covariance, Tied):
+            entries = self.event[0]
+            diagonal = self._raw(start).to(torch.get_default_dtype()).expand(entries)
+            self.raw_tril = nn.Parameter(torch.cat([diagonal, torch.zeros(entries * (entries - 1) // 2)]))
+        elif isinstance(scale, str) and scale == "learnt":
+            self.raw_scale = nn.Parameter((self._raw(start) / LEARNT_RATE).to(torch.get_default_dtype()))
         elif not isinstance(scale, str):
             fixed = (
                 scale if isinstance(scale, Tensor) else torch.tensor(scale, dtype=torch.get_default_dtype())
@@ -125,31 +142,53 @@ class Normal(Factor):
                 raise ValueError(f"a fixed scale of shape {shape} does not fit events of {self.event}")
             self.register_buffer("fixed_scale", fixed.clone())
 
+    def _check_outputs(self) -> None:
+        if len(self.event) != 1:
+            raise ValueError(f"{self.covariance} needs a flat event such as (10,), got {self.event}")
+        needed, out = gaussian_outputs(self.event[0], self.covariance), getattr(self.net, "out_shape", None)
+        if out is not None and math.prod(out) != needed:
+            raise ValueError(
+                f"Normal of event {self.event} with {self.covariance} needs {needed} outputs from its net, "
+                f"got {math.prod(out)}"
+            )
+
     def scale_of(self, raw: Tensor) -> Tensor:
         """sigma = link(raw) + floor."""
         return self.link(raw) + self.floor
+
+    def _raw(self, excess: Tensor) -> Tensor:
+        """The raw scales that the link takes to `excess`, which is sigma - floor; 0 to a tiny one."""
+        excess = excess.clamp(min=SMALLEST_EXCESS * (self.floor + 1e-6))
+        return inverse_softplus_of(excess) if self.link is softplus else excess.log()
+
+    def _tril(self, raw: Tensor) -> Tensor:
+        """L `[..., D, D]` from its raw entries."""
+        entries = self.event[0]
+        return tril_from(self.scale_of(raw[..., :entries]), raw[..., entries:])
+
+    def _own_scale(self) -> Tensor:
+        """The scale of a diagonal covariance that does not come from the network: learnt or fixed."""
+        learnt = self.raw_scale
+        return self.get_buffer("fixed_scale") if learnt is None else self.scale_of(LEARNT_RATE * learnt)
 
     def distribution(self, *parents: Tensor) -> Distribution:
         size = len(self.event)
         if isinstance(self.covariance, Diagonal):
             if self.from_network:
                 loc, raw = self.parts(*parents, count=2)
-                return Independent(DiagonalNormal(loc, self.scale_of(raw)), size, validate_args=False)
-            (loc,) = self.parts(*parents)
-            learnt = self.raw_scale
-            scale = self.get_buffer("fixed_scale") if learnt is None else self.scale_of(LEARNT_RATE * learnt)
-            return Independent(DiagonalNormal(loc, scale), size, validate_args=False)
+                scale = self.scale_of(raw)
+            else:
+                (loc,), scale = self.parts(*parents), self._own_scale()
+            return IndependentNormal(DiagonalNormal(loc, scale), size, validate_args=False)
         out, entries = self.output(*parents), self.event[0]
         loc, raw = out[..., :entries], out[..., entries:]
+        if isinstance(self.covariance, Spherical):
+            return IndependentNormal(DiagonalNormal(loc, self.scale_of(raw)), size, validate_args=False)
         if isinstance(self.covariance, LowRank):
             scale, factor = self.scale_of(raw[..., :entries]), raw[..., entries:]
-            return LowRankNormal(
-                loc, factor.reshape(*factor.shape[:-1], entries, self.covariance.rank), scale
-            )
-        rows, columns = torch.tril_indices(entries, entries, offset=-1, device=raw.device)
-        lower = raw.new_zeros(*raw.shape[:-1], entries, entries)
-        lower[..., rows, columns] = raw[..., entries:]
-        return FullNormal(loc, lower + torch.diag_embed(self.scale_of(raw[..., :entries])))
+            factor = factor.reshape(*factor.shape[:-1], entries, self.covariance.rank)
+            return LowRankNormal(loc, factor, scale)
+        return FullNormal(loc, self._tril(raw if self.raw_tril is None else self.raw_tril.to(loc.dtype)))
 
     def marginal_log_prob(self, distribution: Distribution, value: Tensor, observed: Tensor) -> Tensor:
         """The exact marginal: factorised entries drop out, those of a full covariance are integrated out."""
@@ -168,24 +207,187 @@ class Normal(Factor):
             return distribution.transform(noise(self.event, "normal"))
         raise TypeError(f"not a Gaussian: {distribution}")
 
+    def affine(self, *parents: Tensor | None) -> Affine | None:
+        """Linear in Gaussian parents where the net is an MLP without hidden layers, W (parents) + b, and the
+        scale does not come from it.
 
-def gaussian_outputs(entries: int, covariance: Covariance) -> int:
-    """How many outputs a net needs for a Normal of `entries` entries whose scale comes from the network."""
-    if isinstance(covariance, LowRank):
-        return entries * (2 + covariance.rank)
-    if isinstance(covariance, Full):
-        return entries + entries * (entries + 1) // 2
-    return 2 * entries
+        The offset, and the scale where it is a diagonal, have the event's shape. None also for two latent
+        parents, as W does not tell where the columns of one end.
+        """
+        if all(parent is not None for parent in parents):
+            distribution = self.distribution(*(parent for parent in parents if parent is not None))
+            if isinstance(distribution, Independent):
+                return Affine((), distribution.base_dist.loc, distribution.base_dist.scale)
+            return Affine((), distribution.mean, tril_of(distribution), full=True)
+        net = self.net
+        if self.from_network or type(net) is not MLP or net.missing or len(net.layers) > 1:
+            return None
+        if sum(parent is None for parent in parents) > 1:
+            return None
+        weight: Tensor = net.layers[0].get_parameter("weight")
+        offset: Tensor = net.layers[0].get_parameter("bias")
+        known = [None if parent is None else self._features(i, parent) for i, parent in enumerate(parents)]
+        latent = weight.shape[1] - sum(features.shape[-1] for features in known if features is not None)
+        widths = [latent if features is None else features.shape[-1] for features in known]
+        weights = []
+        for features, columns in zip(known, torch.split(weight, widths, dim=1), strict=True):
+            if features is None:
+                weights.append(columns)
+            else:
+                offset = offset + features @ columns.mT
+        offset = offset.reshape(*offset.shape[:-1], *self.event)
+        if self.raw_tril is not None:
+            return Affine(tuple(weights), offset, self._tril(self.raw_tril), full=True)
+        return Affine(tuple(weights), offset, self._own_scale().expand(offset.shape))
 
+    def _features(self, place: int, parent: Tensor) -> Tensor:
+        """A parent `[*lead, B, *event]` as `[*lead, B, features]`."""
+        dims = self._parent_dims[place]
+        return parent.reshape(*parent.shape[: parent.ndim - (parent.ndim - 1 if dims is None else dims)], -1)
 
-def _gaussian_event(net: nn.Module, covariance: Covariance) -> int:
-    """The D for which `gaussian_outputs(D, covariance)` is the number of the net's outputs."""
-    out = getattr(net, "out_shape", None)
-    if out is None:
-        raise ValueError("Normal: the net does not say its output's shape; pass event=, such as event=10")
-    total = math.prod(out)
-    for entries in range(1, total + 1):
-        if gaussian_outputs(entries, covariance) == total:
-            return entries
-    fault = f"a net with {total} outputs fits no Normal with {covariance}"
-    raise ValueError(f"{fault}: use gaussian_outputs(D, covariance)")
+    def fill(self, value: Tensor, *parents: Tensor | Moments, observed: Tensor) -> Moments | None:
+        """Missing entries given those seen, where they are correlated: Bishop (2006), section 2.3.1."""
+        distribution = self.distribution(*(parent for parent in parents if isinstance(parent, Tensor)))
+        if isinstance(distribution, Independent):
+            return None
+        full = FullNormal(distribution.mean, tril_of(distribution))
+        return Moments(*full.conditional(value, observed))
+
+    @property
+    def has_closed_form(self) -> bool:
+        return super().has_closed_form and not isinstance(self.covariance, LowRank)
+
+    @property
+    def _entries(self) -> int:
+        return math.prod(self.event)
+
+    def statistics(
+        self,
+        value: Tensor | Moments,
+        *parents: Tensor | Moments,
+        weight: Tensor,
+        observed: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """For each state, with d = x - mu and mu the mean at hand:
+
+        count    sum w, `[K, D]`: of the examples in which the entry was seen; with Full and Tied `[K, 1]`
+        first    sum w d, `[K, D]`
+        second   sum w E[d^2], `[K, D]`; with Full sum w E[d d^T], `[K, D, D]`, and with Tied its sum over the
+                 states, `[D, D]`
+
+        Expectations are over what was not observed of x, where it is Moments; entries missing under Full and
+        Tied are filled. Raises TypeError where there is no closed form, or for codes that are not integers.
+        """
+        about = self.rows.detach()[:, : self._entries].double()
+        if observed is not None and observed.ndim > 1 and isinstance(value, Tensor):
+            filled = self.fill(value, *parents, observed=observed)
+            value, observed = (value, observed) if filled is None else (filled, None)
+        mean, covariance = value if isinstance(value, Moments) else (value, None)
+        mean = mean.reshape(*mean.shape[: mean.ndim - len(self.event)], self._entries)
+        if observed is not None and observed.ndim > 1:
+            observed = observed.reshape(len(observed), self._entries)
+        codes = self._codes(parents, weight)
+        given = by_state(len(about), codes, mean, covariance, observed, weight)
+        if isinstance(self.covariance, Full | Tied):
+            return scatter_sums(given, about, isinstance(self.covariance, Tied))
+        return variance_sums(given, about)
+
+    @torch.no_grad()
+    def maximize(self, statistics: Mapping[str, Tensor], prior: object | None = None) -> None:
+        """Means and covariances of maximum likelihood, or of maximum posterior density.
+
+        With N = sum w and x_bar the weighted mean of a state, and a NormalInverseWishart prior of mean m,
+        strength kappa, Psi = scale^2 I and degrees nu (0 in the place of kappa, Psi and n without a prior):
+
+            mu = (N x_bar + kappa m) / (N + kappa)
+            S = sum w (x - mu)(x - mu)^T + kappa (mu - m)(mu - m)^T
+            Full      Sigma = (S + Psi) / (N + n), n = nu + D + 1 + [kappa > 0]
+            Tied      the sum of S over the states, and of N, n = nu + D + 1 + K [kappa > 0]
+            Diagonal  as Full for each entry alone, n = nu + 2 + [kappa > 0]
+            Spherical the sum of S and N over the entries, n = nu + 2 + D [kappa > 0]
+            learnt    the sum over entries and states, n = nu + 2 + K D [kappa > 0]
+
+        Then no standard deviation may be below the floor: variances are raised to floor^2, and so are the
+        eigenvalues of Sigma, which is the maximum under that constraint. What has no weight, nor a prior, and
+        what is frozen stays as it is. Raises TypeError for another prior, ValueError for a mean m of another
+        size.
+
+        Murphy (2012), "Machine learning", section 4.6.3.
+        """
+        rows, entries = self.rows, self._entries
+        table = rows.detach().double().clone()
+        loc = table[:, :entries].clone()
+        pull = Pull.of(prior, entries, table.device)
+        count, first, second = (statistics[name] for name in ("count", "first", "second"))
+        move = torch.zeros_like(loc)
+        if self.learns_rows:
+            total = count + pull.strength
+            gain = first + pull.strength * (pull.mean - loc)
+            move = torch.where(total > 0, gain / total.where(total > 0, 1), move)
+        table[:, :entries] = loc + move
+        beyond = loc + move - pull.mean  # mu - m
+        if isinstance(self.covariance, Full | Tied):
+            scatter = shifted_scatter(count, first, move)
+            scatter = scatter + pull.strength * beyond.unsqueeze(-1) * beyond.unsqueeze(-2)
+            self._set_trils(table, second, scatter, count.squeeze(-1), pull)
+        elif self.from_network or self.raw_scale is not None:
+            scatter = second - 2 * move * first + count * move.square() + pull.strength * beyond.square()
+            self._set_scales(table, scatter, count, pull)
+        self.set_rows(table)
+
+    def _set_scales(self, table: Tensor, scatter: Tensor, count: Tensor, pull: Pull) -> None:
+        """Raw scales from the sums of squares `[K, D]`, into the table or into `raw_scale`."""
+        means = 1
+        if isinstance(self.covariance, Spherical):
+            scatter, count, means = scatter.sum(1, keepdim=True), count.sum(1, keepdim=True), count.shape[1]
+        elif self.raw_scale is not None:
+            scatter, count, means = scatter.sum(), count.sum(), count.numel()
+        mass = count + pull.mass(1, means)
+        variance = (scatter + pull.scatter) / mass.where(mass > 0, 1)
+        raw = self._raw(variance.clamp(min=self.floor**2).sqrt() - self.floor)
+        if self.raw_scale is None:
+            table[:, self._entries :] = torch.where(mass > 0, raw, table[:, self._entries :])
+        elif self.raw_scale.requires_grad and mass > 0:
+            self.raw_scale.copy_(raw / LEARNT_RATE)
+
+    def _set_trils(self, table: Tensor, second: Tensor, scatter: Tensor, count: Tensor, pull: Pull) -> None:
+        """Raw entries of L from the sums of products `[K, D, D]`, into the table or into `raw_tril`."""
+        entries = self._entries
+        identity = torch.eye(entries, dtype=table.dtype, device=table.device)
+        tied = self.raw_tril is not None
+        total = (second + scatter.sum(0)).unsqueeze(0) if tied else second + scatter
+        mass = (count.sum(0, keepdim=True) if tied else count) + pull.mass(entries, len(count) if tied else 1)
+        alive = mass > 0
+        covariance = (total + pull.scatter * identity)[alive] / mass[alive].reshape(-1, 1, 1)
+        found = tril_entries(constrained_tril(covariance, self.floor))
+        found[:, :entries] = self._raw(found[:, :entries] - self.floor)
+        if self.raw_tril is None:
+            table[alive, entries:] = found
+        elif self.raw_tril.requires_grad and alive.all():
+            self.raw_tril.copy_(found.squeeze(0))
+
+    def log_prior(self, prior: object) -> Tensor:
+        """log p(mu, Sigma) under a NormalInverseWishart, up to a constant: what `maximize` adds.
+
+        For each covariance -1/2 [n log det Sigma + tr(Psi Sigma^-1)], with n as in `maximize`, and for each
+        mean -kappa/2 (mu - m)^T Sigma^-1 (mu - m). A variance is a covariance with D = 1.
+        """
+        rows, entries = self.rows.double(), self._entries
+        pull = Pull.of(prior, entries, rows.device)
+        beyond, raw = rows[:, :entries] - pull.mean, rows[:, entries:]
+        if isinstance(self.covariance, Full | Tied):
+            tied = self.raw_tril is not None
+            tril = self._tril(raw if self.raw_tril is None else self.raw_tril.double())
+            identity = torch.eye(entries, dtype=tril.dtype, device=tril.device).expand(tril.shape)
+            inverse = torch.linalg.solve_triangular(tril, identity, upper=False)
+            log_det = 2 * tril.diagonal(dim1=-2, dim2=-1).log()
+            distance = (inverse @ beyond.unsqueeze(-1)).square()
+            mass = pull.mass(entries, len(rows) if tied else 1)
+            return pull.log_density(log_det, inverse.square(), distance, mass)
+        if self.from_network:
+            variance = self.scale_of(raw).square()
+            spread, means = variance, entries // raw.shape[1]
+        else:
+            variance = self._own_scale().double().square()
+            spread, means = variance.expand(self.event).reshape(-1), beyond.numel()
+        return pull.log_density(variance.log(), 1 / variance, beyond.square() / spread, pull.mass(1, means))

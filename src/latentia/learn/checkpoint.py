@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,9 +18,19 @@ from torch import Tensor
 
 from .._files import atomic_write
 from .ascent import Progress
-from .engine import Engine
 
 KEEP = 2
+
+
+class Engine(Protocol):
+    """What a checkpoint saves and restores: the weights, and what else the next step depends on."""
+
+    @property
+    def step_module(self) -> torch.nn.Module: ...
+
+    def tensors(self) -> dict[str, Tensor]: ...
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None: ...
 
 
 def save_checkpoint(folder: Path, engine: Engine, progress: Progress, settings: Mapping[str, Any]) -> Path:
@@ -38,7 +48,7 @@ def save_checkpoint(folder: Path, engine: Engine, progress: Progress, settings: 
 
 
 def load_checkpoint(
-    folder: Path, engine: Engine
+    folder: Path, engine: Engine, kind: type[Progress] = Progress
 ) -> tuple[tuple[Progress, dict[str, Any]] | None, list[Path]]:
     """Restore the newest readable checkpoint into the engine.
 
@@ -48,7 +58,7 @@ def load_checkpoint(
     for path in reversed(_steps(folder)):
         try:
             tensors, metadata = _read(path)
-            progress = Progress(**json.loads(metadata["progress"]))
+            progress = kind(**json.loads(metadata["progress"]))
             settings = json.loads(metadata["settings"])
         except (SafetensorError, OSError, KeyError, ValueError, TypeError):
             damaged.append(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from typing import Any
 
@@ -19,21 +19,44 @@ from ..objectives.elbo import elbo
 from .ascent import Plan
 from .engine import Objective
 
-METHODS = ("ascent", "likelihood")
+METHODS = ("em", "ascent", "likelihood")
+ASCENT_ONLY = (
+    "epochs",
+    "batch",
+    "optimizer",
+    "lr",
+    "schedule",
+    "clip",
+    "precision",
+    "compile",
+    "alternate",
+    "valid_every",
+    "patience",
+    "report_every",
+)
 
 
 def chosen(model: Model, objective: Objective | None, method: str | None) -> tuple[Objective, str]:
     """The objective and the method. Raises UsageError where they do not suit the model."""
-    method = ("likelihood" if model.q is None else "ascent") if method is None else method
+    if method is None:
+        exact = model.q is not None and model.q.exact and objective is None
+        method = "likelihood" if model.q is None else "em" if exact else "ascent"
     if method not in METHODS:
-        raise UsageError(f"method {method!r} is unknown: use {' or '.join(METHODS)}")
+        raise UsageError(f"method {method!r} is unknown: use {', '.join(map(repr, METHODS))}")
     if method == "likelihood" and model.q is not None:
         latent = ", ".join(model.latent or model.q.variables)
         raise UsageError(f"method 'likelihood' needs a model without latent variables; here q gives {latent}")
+    if method == "em":
+        if objective is not None:
+            raise UsageError(f"method 'em' maximises the evidence itself: leave out {name_of(objective)}")
+        if model.q is None or not model.q.exact:
+            raise UsageError("method 'em' needs the exact posterior: build the model as Model(p, Exact(p))")
     return elbo if objective is None else objective, method
 
 
-def checked_keywords(objective: Objective, keywords: Mapping[str, Any], others: list[str]) -> dict[str, Any]:
+def checked_keywords(
+    objective: Callable[..., Any], keywords: Mapping[str, Any], others: list[str]
+) -> dict[str, Any]:
     """The objective's keywords, each one it knows. Raises UsageError with the nearest name otherwise."""
     call = objective.forward if isinstance(objective, nn.Module) else objective
     parameters = list(inspect.signature(call).parameters.values())
@@ -45,6 +68,13 @@ def checked_keywords(objective: Objective, keywords: Mapping[str, Any], others: 
             hint = did_you_mean(name, [*own, *others]) or f"; it takes {', '.join(own) or 'none'}"
             raise UsageError(f"{name_of(objective)} has no option {name!r}{hint}")
     return dict(keywords)
+
+
+def refuse_ascent_options(options: Mapping[str, tuple[Any, Any]]) -> None:
+    """Raise UsageError for an option of gradient ascent, (value, default) by name, that was given to EM."""
+    for name, (value, default) in options.items():
+        if value != default:
+            raise UsageError(f"{name}= is an option of gradient ascent and has no meaning for method 'em'")
 
 
 def name_of(function: object) -> str:

@@ -1,5 +1,20 @@
 """The models, each a short function with its equation and source."""
 
+from .linear_gaussian import factor_analysis, mixture_of_factor_analysers, ppca
+from .log_linear import log_linear
+from .mixtures import bernoulli_mixture, categorical_mixture, gaussian_mixture, neural_mixture
 from .vae import autoencoder, linear_vae, vae
 
-__all__ = ["autoencoder", "linear_vae", "vae"]
+__all__ = [
+    "autoencoder",
+    "bernoulli_mixture",
+    "categorical_mixture",
+    "factor_analysis",
+    "gaussian_mixture",
+    "linear_vae",
+    "log_linear",
+    "mixture_of_factor_analysers",
+    "neural_mixture",
+    "ppca",
+    "vae",
+]

@@ -14,6 +14,7 @@ from ..factors import Bernoulli, Columns, Normal, columns_outputs
 
 if TYPE_CHECKING:
     from ..data import Data
+    from ..data import Table as TableField
 
 Likelihood = str | Sequence[Kind] | Callable[[nn.Module, str], Factor]
 Decoder = Callable[[int, tuple[int, ...]], nn.Module]
@@ -25,7 +26,9 @@ NAMED: dict[str, tuple[Callable[..., Factor], int]] = {
 }
 
 
-def observed_factor(likelihood: Likelihood, decoder: Decoder, latent: int, event: tuple[int, ...]) -> Factor:
+def observed_factor(
+    likelihood: Likelihood, decoder: Decoder, latent: int, event: tuple[int, ...], given: str = "z"
+) -> Factor:
     """p(x | z) with the net `decoder(latent, outputs)`, which gives what the likelihood needs per entry.
 
     Raises ValueError for an unknown name, or kinds of columns that are not as many as the event's entries.
@@ -44,8 +47,8 @@ def observed_factor(likelihood: Likelihood, decoder: Decoder, latent: int, event
         columns = checked_columns(likelihood)
         if event != (len(columns),):
             raise ValueError(f"{len(columns)} kinds of columns do not fit an event of shape {event}")
-        return Columns(decoder(latent, (columns_outputs(columns),)), "z", columns=columns)
-    return make(decoder(latent, (parameters * event[0], *event[1:])), "z")
+        return Columns(decoder(latent, (columns_outputs(columns),)), given, columns=columns)
+    return make(decoder(latent, (parameters * event[0], *event[1:])), given)
 
 
 def encoder_inputs(likelihood: Likelihood, event: tuple[int, ...]) -> tuple[int, ...]:
@@ -86,5 +89,10 @@ def data_likelihood(data: Data) -> Likelihood:
 
     field = data.schema.fields[data.schema.main]
     if data.schema.likelihood == "columns" and isinstance(field, Table):
-        return tuple(len(c.levels or ()) if c.kind == "category" else c.kind for c in field.columns)
+        return column_kinds(field)
     return data.schema.likelihood
+
+
+def column_kinds(table: TableField) -> tuple[Kind, ...]:
+    """The kinds of a table's columns, as `Columns` takes them."""
+    return tuple(len(c.levels or ()) if c.kind == "category" else c.kind for c in table.columns)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..factors import Deterministic, Diagonal, Normal, StandardNormal, gaussian_outputs
-from ..factors.normal import Covariance
+from ..factors.covariances import Covariance
 from ..joint import Joint
 from ..model import Model
 from ._build import at_least_one, nets_for, seeded

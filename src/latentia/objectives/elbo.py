@@ -6,21 +6,23 @@ S samples, B examples.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from ..exact import Inference
 from ..factor import Factor
 from ..factors.kl import closed_kl, closed_kl_entries, has_closed_kl
-from ..joint import MASK, Completion, Densities, Joint, Values, average, names_of, total
+from ..joint import MASK, Completion, Densities, Joint, Values, average, names_given, names_of, total
 from ..noise import Source
 from .bound import Bound, Direction
 
 
 def elbo(
     p: Joint,
-    q: Joint | None,
+    q: Inference | None,
     values: Values,
     noise: Source,
     *,
@@ -28,6 +30,7 @@ def elbo(
     beta: float | Tensor = 1.0,
     free_bits: float = 0.0,
     analytic: bool = True,
+    enumerate: Sequence[str] = (),
 ) -> Bound:
     """ELBO(x) = E_q(z|x)[log p(x | z)] - KL(q(z | x) || p(z)) <= log p(x), by reparametrised draws of z.
 
@@ -37,6 +40,7 @@ def elbo(
                penalised
     analytic   use the closed-form KL where it is exact (see `analytic_latents`); otherwise log q - log p at
                the draws
+    enumerate  discrete latents summed over exactly instead of drawn, by name
 
     Terms: "reconstruction" and "kl" (and "kl(z)" for each of several latents). The value never holds beta or
     free bits. With nothing latent it is log p(x), direction exact; with a Deterministic z in q it is
@@ -50,7 +54,7 @@ def elbo(
     if q is None:
         done = Completion(dict(values), 0.0, Densities(), {})
     else:
-        done = q.complete(values, noise, samples)
+        done = q.complete(values, noise, samples, enumerate=names_given(enumerate))
         require_pathwise(q, done)
     closed = analytic_kl(p, q, done) if q is not None and analytic else {}
     log_p = p.log_probs(done.values, without=closed)
@@ -77,7 +81,7 @@ def elbo(
     return Bound(value, surrogate, terms, direction_of(p, q, values))
 
 
-def analytic_kl(p: Joint, q: Joint, done: Completion) -> dict[str, tuple[Distribution, Distribution]]:
+def analytic_kl(p: Joint, q: Inference, done: Completion) -> dict[str, tuple[Distribution, Distribution]]:
     """The pairs (q(v | .), p(v | .)) whose KL is used in closed form.
 
     Those where v was drawn, none of its parents in p is a descendant of it in q, and the families have one.
@@ -96,8 +100,10 @@ def analytic_kl(p: Joint, q: Joint, done: Completion) -> dict[str, tuple[Distrib
     return pairs
 
 
-def direction_of(p: Joint, q: Joint | None, values: Values) -> Direction:
+def direction_of(p: Joint, q: Inference | None, values: Values) -> Direction:
     """How a bound built on (p, q) at these observed values stands to log p(x)."""
+    if q is not None and q.exact:
+        return "exact"
     absent = [name for name in p.variables if name not in values or name + MASK in values]
     if q is None:
         return "exact"
@@ -107,11 +113,13 @@ def direction_of(p: Joint, q: Joint | None, values: Values) -> Direction:
     return "lower" if any(name in q and q[name].has_density for name in absent) else "exact"
 
 
-def require_pathwise(q: Joint, done: Completion) -> None:
+def require_pathwise(q: Inference, done: Completion) -> None:
     """Refuse to train what a draw depends on, itself or through parents, where the draw has no gradient."""
     if not torch.is_grad_enabled():
         return
     for name in done.log_q:
+        if name in done.enumerated:
+            continue
         if not done.values[name].requires_grad and done.log_q[name].requires_grad:
             raise ValueError(
                 f"q draws {name!r} from {type(q[name]).__name__}, which cannot be reparameterised, so this "

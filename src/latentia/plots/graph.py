@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ..joint import Joint
 from . import _canvas as canvas
 from ._display import Display
 from ._layout import Edge, bend, layered
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.patches import Patch
 
-    from ..joint import Joint
+    from ..exact import Inference
     from ..model import Model
 
 LOOKS = {
@@ -233,12 +234,17 @@ def _kind(model: Model, name: str) -> str:
     return "latent" if model.q is not None and name in model.q else "input"
 
 
-def _edges(joint: Joint) -> list[Edge]:
+def _edges(joint: Inference) -> list[Edge]:
+    if not isinstance(joint, Joint):
+        return [(seen, name) for name in joint for seen in joint.inputs]
     return [(parent, name) for name in joint.variables for parent in joint[name].given]
 
 
-def maths_equation(joint: Joint, symbol: str) -> str:
+def maths_equation(joint: Inference, symbol: str) -> str:
     """The product as `Joint.equation` writes it, in mathematical notation, with dollars, in lines."""
+    if not isinstance(joint, Joint):
+        posterior = rf"({_listed(joint.variables)}{_given(joint.inputs)})"
+        return rf"${symbol}\,{posterior} = p\,{posterior}$"
     given = _given(joint.inputs)
     head = rf"{symbol}\,({_listed(reversed(joint.variables))}{given})"
     parts = []

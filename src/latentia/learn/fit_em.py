@@ -1,0 +1,119 @@
+"""Expectation-maximisation as a method of fit: its options, checked, and what is said at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .._words import did_you_mean
+from ..data import Rows
+from ..errors import UsageError
+from ..exact import Exact
+from ..model import Model
+from .driver import Work, restored
+from .em import EM, ESTEPS, EMProgress, maximise
+from .options import fingerprint
+from .run import Run
+from .starts import STARTS, compressed, first_weights
+
+OBJECTIVES = {"exact": "log_evidence", "hard": "log p(x, z)", "sampled": "log p(x, z)"}
+ITERATIONS = 1000
+CHUNK = 2**23  # numbers that a chunk holds at a time: rows, times states, times entries
+
+
+def em_work(
+    model: Model,
+    train: Rows,
+    valid: Rows | None,
+    notes: list[str],
+    *,
+    start: str = "kmeans",
+    starts: int = 1,
+    tol: float = 1e-7,
+    estep: str = "exact",
+    priors: Mapping[str, object] | None = None,
+    chunk: int | None = None,
+    climbs: int = 20,
+    steps: int | None = None,
+    seed: int = 0,
+    checkpoint_every: int | None = None,
+    resumed: Path | None = None,
+) -> Work:
+    """Everything ready for EM.
+
+    start    "kmeans": the first posterior weights from k-means, linear maps from principal axes; "random":
+             from rows drawn at random, and random linear maps; "model": the parameters as they are
+    starts   how many starts, each with its own seed; the best is kept
+    tol      converged when the objective per example changes by less than `tol` times its size (at least 1)
+    estep    "exact", "hard" (the most probable latents) or "sampled" (one draw of them)
+    priors   conjugate priors by variable, such as {"k": Dirichlet(2.0)}: the estimate is then the MAP
+    chunk    rows held at a time
+    climbs   L-BFGS iterations in an M-step without closed form
+
+    Raises UsageError for options that do not fit.
+    """
+    if not isinstance(model.q, Exact):
+        raise UsageError("method 'em' needs the exact posterior: build the model as Model(p, Exact(p))")
+    for name, value, known in (("start", start, STARTS), ("estep", estep, ESTEPS)):
+        if value not in known:
+            hint = did_you_mean(str(value), known)
+            raise UsageError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}{hint}")
+    numbers = {"starts": starts, "chunk": chunk, "climbs": climbs, "steps": steps}
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            raise UsageError(f"{name} must be at least 1, got {number}")
+    if not tol >= 0:
+        raise UsageError(f"tol must not be negative, got {tol}")
+    priors = dict(priors or {})
+    for name in priors:
+        if name not in model.p:
+            raise UsageError(f"priors name {name!r}, which {model.p.equation()} does not: is it misspelt?")
+    points = compressed(model, train) if estep == "exact" else None
+    if points is not None:
+        count = len(points["weight"])
+        notes.append(f"EM runs on {count:,} points with the mean and covariance of the {len(train):,} rows")
+    chunk = max(64, min(2048, CHUNK // model.widest)) if chunk is None else chunk
+    em = EM(model, train if points is None else points, model.q, estep, priors, chunk, seed, climbs)
+    length = ITERATIONS if steps is None else steps
+    follows = f"the objective of the {len(train):,} training rows"
+    run = Run(model, None, OBJECTIVES[estep], "em", follows, "eager", notes=notes)
+    settings: dict[str, Any] = {
+        "method": "em",
+        "start": start,
+        "starts": starts,
+        "tol": tol,
+        "estep": estep,
+        "priors": {name: repr(prior) for name, prior in priors.items()},
+        "chunk": chunk,
+        "climbs": climbs,
+        "seed": seed,
+        "data": fingerprint(train),
+        "validation": None if valid is None else fingerprint(valid),
+    }
+    state = EMProgress()
+    if resumed is not None:
+        found = restored(em, resumed, settings, run, state)
+        if found is not None and isinstance(found[0], EMProgress):
+            state = found[0]
+            state.stopped = "" if state.stopped == "steps" and state.iteration < length else state.stopped
+
+    def finished() -> None:
+        if state.stopped == "steps":
+            run.notes.append(
+                f"not converged after {length:,} iterations: the objective still changed by "
+                f"{state.change:.2g} nats per example; raise steps, or tol"
+            )
+        run.notes.extend(em.troubles())
+
+    return Work(
+        em,
+        maximise(em, valid, first_weights(start), starts, length, tol, state),
+        state,
+        run,
+        settings,
+        length=length * starts,
+        checkpoint_every=checkpoint_every or 10,
+        way=f"expectation-maximisation with {estep} E-steps",
+        finished=finished,
+    )

@@ -1,0 +1,157 @@
+"""Conditioning in linear-Gaussian models: p(u | x) and p(x) for x = A u + b + noise, u Gaussian.
+
+The Gaussian latents are stacked into one vector u of M entries. Leading dimensions are those of enumerated
+states; then B examples, or 1 where something is the same for all of them. D entries of an observed event.
+
+Bishop (2006), eqs. 2.113-2.117.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .factor import Affine
+from .factors.gaussian import HALF_LOG_TWO_PI, FullNormal
+
+
+class Observation(NamedTuple):
+    """An observed linear-Gaussian variable: its value `[B, *event]`, its parents in the stack, its mask."""
+
+    name: str
+    affine: Affine
+    parents: tuple[str, ...]
+    value: Tensor
+    observed: Tensor | None
+
+
+class Stack:
+    """The joint prior N(mean, covariance) of the Gaussian latents, built in ancestral order."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, slice] = {}
+        self.mean: Tensor | None = None  # [..., M]
+        self.covariance: Tensor | None = None  # [..., M, M]
+
+    @property
+    def size(self) -> int:
+        return sum(place.stop - place.start for place in self.places.values())
+
+    def add(self, name: str, affine: Affine, parents: tuple[str, ...], event_dims: int) -> None:
+        """Append u_j = sum_i W_i u_i + offset + L epsilon."""
+        offset, scale = flattened(affine, event_dims)
+        noise = scale @ scale.mT if affine.full else torch.diag_embed(scale.square())
+        place = slice(self.size, self.size + offset.shape[-1])
+        if self.mean is None or self.covariance is None:
+            self.mean, self.covariance = offset, noise
+        else:
+            weight = self.spread(affine.weights, parents, offset.shape[-1])
+            cross = weight @ self.covariance
+            mean = _times(self.mean, weight.mT) + offset
+            own = cross @ weight.mT + noise
+            upper = _join(self.covariance, cross.mT, -1, core=2)
+            self.covariance = _join(upper, _join(cross, own, -1, core=2), -2, core=2)
+            self.mean = _join(self.mean, mean, -1, core=1)
+        self.places[name] = place
+
+    def spread(self, weights: tuple[Tensor, ...], parents: tuple[str, ...], outputs: int) -> Tensor:
+        """The weights of some parents as one matrix `[..., D, M]` on the whole stack, zero elsewhere."""
+        if len(weights) == 1 and weights[0].shape[-1] == self.size:
+            return weights[0]
+        if self.mean is None:
+            raise ValueError("the stack is empty")
+        lead = torch.broadcast_shapes(*(w.shape[:-2] for w in weights)) if weights else ()  # type: ignore[no-untyped-call]
+        whole = self.mean.new_zeros(*lead, outputs, self.size)
+        for weight, parent in zip(weights, parents, strict=True):
+            place = self.places[parent]
+            whole[..., place] = whole[..., place] + weight
+        return whole
+
+
+def condition(stack: Stack, observations: list[Observation]) -> tuple[FullNormal, Tensor]:
+    """p(u | x), batch `[..., B]`, and log p(x) `[..., B]` of the observed variables together.
+
+    The posterior has precision P = S^-1 + sum A^T R^-1 A and mean P^-1 (S^-1 m + sum A^T R^-1 (x - b)); the
+    evidence is log p(x, u) - log p(u | x) at that mean, where nothing large cancels. Missing entries leave
+    the sums.
+    """
+    if stack.mean is None or stack.covariance is None:
+        raise ValueError("there is no Gaussian latent to condition on")
+    prior_tril = torch.linalg.cholesky(stack.covariance)
+    prior = torch.cholesky_inverse(prior_tril)
+    precision, pull = prior, _times(stack.mean, prior)
+    constant = _log_det(prior_tril)
+    whitened = [_whitened(stack, seen) for seen in observations]
+    for weight, residual, mask, log_scale in whitened:
+        constant = constant + log_scale
+        pull = pull + _times(residual, weight)
+        if mask is None:
+            precision = precision + weight.mT @ weight
+        else:
+            squares = (weight.unsqueeze(-1) * weight.unsqueeze(-2)).flatten(-2)  # [..., D, M * M]
+            flat = _times(mask, squares)
+            precision = precision + flat.reshape(*flat.shape[:-1], *prior.shape[-2:])
+    tril = torch.linalg.cholesky(precision)
+    covariance = torch.cholesky_inverse(tril)
+    location = _times(pull, covariance)
+    from_prior = location - stack.mean
+    distance = (_times(from_prior, prior) * from_prior).sum(-1)
+    for weight, residual, mask, _ in whitened:
+        error = residual - _times(location, weight.mT)
+        distance = distance + (error if mask is None else error * mask).square().sum(-1)
+    log_p = -0.5 * distance - constant - _log_det(tril)
+    return FullNormal(location, torch.linalg.cholesky(covariance)), log_p
+
+
+def _whitened(stack: Stack, seen: Observation) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    """R^-1/2 A, R^-1/2 (x - b), the mask as floats, and log det R^1/2 with the Gaussian's constant."""
+    dims = seen.value.ndim - 1
+    offset, scale = flattened(seen.affine, dims)
+    value = seen.value.unsqueeze(-1) if dims == 0 else seen.value.flatten(1)
+    residual, entries = value - offset, offset.shape[-1]
+    weight = stack.spread(seen.affine.weights, seen.parents, entries)
+    if seen.affine.full:
+        if seen.observed is not None:
+            raise ValueError(f"{seen.name!r} has missing entries and a full noise covariance")
+        weight = torch.linalg.solve_triangular(scale, weight, upper=False)
+        residual = torch.linalg.solve_triangular(scale, residual.unsqueeze(-1), upper=False).squeeze(-1)
+        return weight, residual, None, _log_det(scale) + entries * HALF_LOG_TWO_PI
+    log_scale = scale.log() + HALF_LOG_TWO_PI
+    weight, residual = weight / scale.unsqueeze(-1), residual / scale
+    if seen.observed is None:
+        return weight, residual, None, log_scale.sum(-1)
+    mask = seen.observed.reshape(len(value), -1).to(residual.dtype).expand(value.shape)
+    return weight, residual * mask, mask, (log_scale * mask).sum(-1)
+
+
+def flattened(affine: Affine, event_dims: int) -> tuple[Tensor, Tensor]:
+    """Offset and scale with one event dimension of D entries."""
+    offset, scale = affine.offset, affine.scale
+    event = offset.shape[offset.ndim - event_dims :]
+    if affine.full:
+        return offset, scale
+    scale = scale.expand(*scale.shape[: max(0, scale.ndim - event_dims)], *event)
+    if event_dims == 0:
+        return offset.unsqueeze(-1), scale.unsqueeze(-1)
+    return offset.flatten(-event_dims), scale.flatten(-event_dims)
+
+
+def _times(rows: Tensor, matrix: Tensor) -> Tensor:
+    """Row vectors `[..., D]` times a matrix `[D, M]`, or `[..., 1, D, M]` or `[..., B, D, M]` of matrices."""
+    if matrix.ndim == 2:
+        return rows @ matrix
+    if matrix.shape[-3] == 1 and rows.ndim > 1:
+        return rows @ matrix.squeeze(-3)
+    return (rows.unsqueeze(-2) @ matrix).squeeze(-2)
+
+
+def _log_det(tril: Tensor) -> Tensor:
+    return tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
+def _join(one: Tensor, other: Tensor, dim: int, core: int) -> Tensor:
+    """Concatenate along `dim`; the dimensions before the last `core` are broadcast."""
+    lead = torch.broadcast_shapes(one.shape[:-core], other.shape[:-core])  # type: ignore[no-untyped-call]
+    return torch.cat([part.expand(*lead, *part.shape[-core:]) for part in (one, other)], dim)

@@ -1,0 +1,97 @@
+"""Per-datum variational inference: each example with variational parameters of its own.
+
+N rows, M entries of a latent, K codes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._door import given_masks
+from .exact import is_discrete
+from .factor import Factor
+from .factors import Categorical, Normal
+from .factors.covariances import Covariance, Diagonal, gaussian_outputs
+from .joint import Joint, names_of
+from .learn.fit import fit
+from .model import Model
+from .nets import Table
+from .objectives import elbo
+
+
+def fit_posteriors(
+    model: Model,
+    x: Any,
+    covariance: Covariance = Diagonal(),
+    *,
+    steps: int = 2000,
+    samples: int = 8,
+    lr: float = 0.05,
+    seed: int = 0,
+    progress: bool = False,
+) -> Model:
+    """The rows of x with the best q(z | row) of a family, p held fixed: a Model of p and a table of posteriors.
+
+        q(z | n) = N(mu_n, Sigma_n), or Categorical(pi_n) for a discrete z;  max over mu_n, Sigma_n of the ELBO
+
+    covariance   of Gaussian latents: Diagonal() is mean field, Full() or LowRank(r) are not; with several
+                 latents q factorises over them
+    steps, lr    of Adam on all rows at once, its rate falling to 0 along a cosine
+    samples      draws per row and step; discrete latents are summed over
+
+    The result infers the rows of x, numbered from 0, and them only: pass x again as {"x": x, "row":
+    range(N)}. The gap between log p(x) and its ELBO is the approximation gap of the family. Raises ValueError
+    for a latent that is neither discrete nor flat and continuous.
+
+    Cremer, Li & Duvenaud (2018), section 2.
+    """
+    rows = model.rows(x)
+    values = model.batch(rows, slice(None))
+    latents = [name for name in model.latent if name not in values]
+    if not latents:
+        raise ValueError("nothing is latent in these rows, so there is no posterior to fit")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        factors = {name: _table(name, model.p[name], len(rows), covariance) for name in latents}
+    q = Joint(factors).to(model.device, model.dtype)
+    discrete = [name for name in latents if isinstance(factors[name], Categorical)]
+    learnt = [parameter for parameter in model.p.parameters() if parameter.requires_grad]
+    for parameter in learnt:
+        parameter.requires_grad_(False)
+    own = Model(model.p, q)
+    data: dict[str, Tensor] = {name: values[name] for name in names_of(values)}
+    data |= {f"{name}.observed": values[f"{name}.observed"] for name in given_masks(values)}
+    try:
+        fit(
+            own,
+            data,
+            elbo,
+            steps=steps,
+            batch=len(rows),
+            lr=lr,
+            schedule="cosine",
+            seed=seed,
+            progress=progress,
+            samples=samples,
+            enumerate=tuple(discrete),
+        )
+    finally:
+        for parameter in learnt:
+            parameter.requires_grad_(True)
+    own.schema = model.schema
+    return own
+
+
+def _table(name: str, factor: Factor, rows: int, covariance: Covariance) -> Factor:
+    if isinstance(factor, Categorical):
+        return Categorical(Table(rows, factor.classes), given="row")
+    if is_discrete(factor) or len(factor.event) != 1:
+        raise ValueError(
+            f"{name!r}: per-datum posteriors are Gaussian for flat continuous latents and Categorical for "
+            f"codes, and {type(factor).__name__} of event {factor.event} is neither"
+        )
+    outputs = gaussian_outputs(factor.event[0], covariance)
+    return Normal(Table(rows, outputs), given="row", covariance=covariance)

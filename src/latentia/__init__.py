@@ -10,12 +10,16 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from . import data, diagnostics, errors, models, nets, plots, schedules, testing
     from .archive import load_model, save
+    from .conditional import condition, impute, marginal
     from .data import load_data
+    from .evidence.bdmc import Sandwich, bdmc
     from .evidence.estimate import Estimate
     from .evidence.log_evidence import log_evidence
     from .exact import Exact
     from .factor import Draw, Factor
     from .factors import (
+        BayesianCategorical,
+        BayesianNormal,
         Bernoulli,
         Categorical,
         Columns,
@@ -41,11 +45,14 @@ if TYPE_CHECKING:
 
 _HOME = {
     ".archive": ("load_model", "save"),
+    ".conditional": ("condition", "impute", "marginal"),
     ".data": ("load_data",),
-    ".evidence": ("Estimate", "log_evidence"),
+    ".evidence": ("Estimate", "Sandwich", "bdmc", "log_evidence"),
     ".exact": ("Exact",),
     ".factor": ("Draw", "Factor"),
     ".factors": (
+        "BayesianCategorical",
+        "BayesianNormal",
         "Bernoulli",
         "Categorical",
         "Columns",
@@ -73,6 +80,8 @@ _WHERE = {name: home for home, names in _HOME.items() for name in names}
 
 __all__ = [
     "MLP",
+    "BayesianCategorical",
+    "BayesianNormal",
     "Bernoulli",
     "Bound",
     "Categorical",
@@ -99,17 +108,21 @@ __all__ = [
     "Spherical",
     "StandardNormal",
     "Table",
+    "bdmc",
     "Tied",
+    "condition",
     "data",
     "diagnostics",
     "elbo",
     "errors",
     "fit",
+    "impute",
     "iwae",
     "linear_warmup",
     "load_data",
     "load_model",
     "log_evidence",
+    "marginal",
     "models",
     "nets",
     "plots",

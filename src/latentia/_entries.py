@@ -15,7 +15,7 @@ from torch.distributions import Categorical as TorchCategorical
 from torch.distributions import Distribution, Independent, MixtureSameFamily
 from torch.distributions import Normal as TorchNormal
 
-from .data import Array, Image, Table
+from .data import Image, Table
 from .data.schema import Field
 from .exact import NotExactError
 from .factors.bernoulli import LogitBernoulli
@@ -59,7 +59,8 @@ class Mixture(MixtureSameFamily):
         def average(tensor: Tensor, dims: int) -> Tensor:
             return (weights.reshape(*weights.shape, *(1,) * dims) * tensor).sum(-1 - dims)
 
-        return expected(self.component_distribution, average)
+        components = self.component_distribution
+        return expected(components, components.mean, average)
 
 
 def mixture(log_weights: Tensor | None, components: Distribution) -> Distribution:
@@ -73,11 +74,11 @@ def mixture(log_weights: Tensor | None, components: Distribution) -> Distributio
     return Mixture(weights, components, validate_args=False)
 
 
-def expected(distribution: Distribution, average: Average) -> Tensor:
-    """The mean over states of the means; of codes the one that is most probable over all states."""
+def expected(distribution: Distribution, means: Tensor, average: Average) -> Tensor:
+    """The average of the states' means; of codes the one that is most probable over all states."""
     if isinstance(distribution, TorchCategorical):
         return average(distribution.probs, 1).argmax(-1)
-    mean = average(distribution.mean, len(distribution.event_shape))
+    mean = average(means, len(distribution.event_shape))
     if isinstance(distribution, ColumnsDistribution):
         for j, (kind, piece, _) in enumerate(distribution.split()):
             if isinstance(kind, int):
@@ -127,20 +128,19 @@ def entries_of(
     return Independent(one, 1, validate_args=False)
 
 
-def listed(
-    values: Tensor, probabilities: Tensor, places: Tensor | None = None
-) -> Enumerated:
-    """Values `[X, *event]` with probabilities `[B, X]` as a distribution, `[B]`, of the entries at `places`.
+def listed(values: Tensor, probabilities: Tensor, places: Tensor, row: int | None = None) -> Enumerated:
+    """Values `[X, *event]` with probabilities `[B, X]` as a distribution of the entries at `places`.
 
-    Values that agree there are one, and their probabilities are summed.
+    Values that agree there are one, and their probabilities are summed. Batch `[B]`, or of one row.
     """
-    if places is not None:
-        values, which = values.flatten(1)[:, places].unique(dim=0, return_inverse=True)
+    event: tuple[int, ...] = ()
+    if values.ndim > 1:
+        values, which = torch.unique(values.flatten(1)[:, places], dim=0, return_inverse=True)
         summed = probabilities.new_zeros(len(probabilities), len(values))
-        probabilities = summed.index_add_(1, which, probabilities)
+        probabilities, event = summed.index_add_(1, which, probabilities), (len(places),)
     rows = torch.arange(len(probabilities), device=probabilities.device)
-    flat = values.reshape(len(values), -1)
-    return Enumerated(probabilities.log().mT, rows, Lookup(flat), tuple(values.shape[1:]))
+    lookup = Lookup(values.reshape(len(values), -1))
+    return Enumerated(probabilities.log().mT, rows if row is None else rows[row], lookup, event)
 
 
 def _columns(

@@ -13,14 +13,15 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Categorical as TorchCategorical
-from torch.distributions import Distribution, Independent, MixtureSameFamily
+from torch.distributions import Distribution, MixtureSameFamily
 
 from ._recorded import recorded
 from .codings import Coding
-from .factor import LARGEST_SUPPORT, Affine, Factor, Moments, NotEnumerableError
+from .factor import Affine, Factor, Moments
 from .factors.gaussian import HALF_LOG_TWO_PI, FullNormal
+from .factors.log_linear import Enumerated
+from .factors.lookup import Lookup
 from .joint import MASK, Completion, Densities, Joint, Values, along, is_latent, total, where_observed
 from .linear_gaussian import Observation, Stack, condition
 from .noise import BoundNoise, Source
@@ -108,8 +109,8 @@ class Exact(nn.Module):
     @property
     def state_count(self) -> int:
         """How many states all discrete latents have together."""
-        factors = [self.p[name] for name in self.variables]
-        return math.prod(len(factor.support()) for factor in factors if is_discrete(factor))
+        states = self.p.states(name for name in self.variables if is_discrete(self.p[name]))
+        return math.prod(map(len, states.values()))
 
     def know(self, codings: Mapping[str, Coding]) -> None:
         """Codings are p's business."""
@@ -129,11 +130,14 @@ class Exact(nn.Module):
         """log p(x) of each row, `[B]` nats: summed over discrete latents, integrated over Gaussian ones."""
         return self.posterior(values).log_evidence
 
-    def posterior(self, values: Values) -> Posterior:
-        """p(z | x) for the latents absent from `values`. Raises NotExactError where it has no closed form."""
+    def posterior(self, values: Values, expected: bool = False) -> Posterior:
+        """p(z | x) for the latents absent from `values`. Raises NotExactError where it has no closed form.
+
+        expected: of parameters that have a posterior, E[log p] in the place of log E[p]: the E-step of
+        variational Bayes, with its bound as the log-evidence. Bishop (2006), eq. 10.46.
+        """
         discrete, gaussian = self._latent_in(values)
         states = self.p.states(discrete)
-        _refuse_too_many(states)
         known = {name: value for name, value in values.items() if name.removesuffix(MASK) not in states}
         known = self.p.computed(known | {name: along(states, name) for name in states})
         stack, observations, terms = Stack(), [], []
@@ -149,7 +153,7 @@ class Exact(nn.Module):
                 affine = self._affine(name, known, gaussian)
                 observations.append(Observation(name, affine, touched, known[name], mask))
             else:
-                log_p = self.p.log_prob_of(name, known)
+                log_p = self.p.log_prob_of(name, known, expected)
                 if name in states and name in values:
                     seen = where_observed(values[name + MASK], known[name], values[name], 0 * log_p)
                     log_p = log_p + seen
@@ -164,12 +168,12 @@ class Exact(nn.Module):
         shown = {name: known[name] for name in states}
         return Posterior(log_evidence, shown, log_joint - log_evidence, posterior, stack.places)
 
-    def expect(self, values: Values) -> Expectation:
+    def expect(self, values: Values, expected: bool = False) -> Expectation:
         """The E-step: posterior weights of the states, means and covariances of Gaussian latents.
 
-        Nothing enumerated is expanded to the batch.
+        Nothing enumerated is expanded to the batch. expected: as in `posterior`.
         """
-        found = self.posterior(values)
+        found = self.posterior(values, expected)
         result: dict[str, Tensor | Moments] = {
             name: value for name, value in values.items() if name.removesuffix(MASK) not in found.states
         }
@@ -219,19 +223,21 @@ class Exact(nn.Module):
         return Completion(self.p.computed(filled), log_weights, log_q, {}, tuple(found.states))
 
     def distributions(self, values: Values) -> dict[str, Distribution]:
-        """The marginal posterior of each latent, `[B]`: Categorical, Bernoulli, Gaussian or a mixture."""
+        """The marginal posterior of each latent, `[B]`: Categorical over codes, Enumerated over other states,
+        Gaussian or a mixture.
+        """
         found = self.posterior(values)
         lead = found.log_weights.ndim - 1
         result: dict[str, Distribution] = {}
         for place, (name, states) in zip(range(lead), found.states.items(), strict=True):
             others = tuple(d for d in range(lead) if d != place)
             log_p = torch.logsumexp(found.log_weights, others) if others else found.log_weights  # [K, B]
-            if not self.p[name].event:
+            if not states.is_floating_point():
                 result[name] = TorchCategorical(logits=log_p.mT, validate_args=False)
                 continue
-            flat = states.reshape(len(log_p), -1).to(log_p)
-            probs = (log_p.exp().mT @ flat).clamp(0, 1).reshape(-1, *self.p[name].event)
-            result[name] = Independent(TorchBernoulli(probs, validate_args=False), len(self.p[name].event))
+            rows = torch.arange(log_p.shape[1], device=log_p.device)
+            lookup = Lookup(states.reshape(len(log_p), -1))
+            result[name] = Enumerated(log_p, rows, lookup, self.p[name].event)
         result |= {name: _marginal(found, entries) for name, entries in found.places.items()}
         return result
 
@@ -318,8 +324,10 @@ def _marginal(found: Posterior, place: slice) -> Distribution:
     """p(u[place] | x): a Gaussian, or a mixture over the states."""
     if found.gaussian is None:
         raise ValueError("there is no Gaussian latent")
-    covariance = found.gaussian.covariance_matrix[..., place, place]
-    part = FullNormal(found.gaussian.loc[..., place], torch.linalg.cholesky(covariance))
+    tril = found.gaussian.scale_tril[..., place, place]
+    if place.start > 0:  # the first block of a Cholesky factor is that of the first block
+        tril = torch.linalg.cholesky(found.gaussian.covariance_matrix[..., place, place])
+    part = FullNormal(found.gaussian.loc[..., place], tril)
     lead = found.log_weights.ndim - 1
     if not lead:
         return part
@@ -328,13 +336,3 @@ def _marginal(found: Posterior, place: slice) -> Distribution:
     tril = part.scale_tril.flatten(0, lead - 1).movedim(0, 1)
     weights = TorchCategorical(logits=found.log_weights.flatten(0, lead - 1).mT, validate_args=False)
     return MixtureSameFamily(weights, FullNormal(loc, tril), validate_args=False)
-
-
-def _refuse_too_many(states: Mapping[str, Tensor]) -> None:
-    count = math.prod(len(value) for value in states.values())
-    if count > LARGEST_SUPPORT:
-        sizes = " x ".join(f"{len(value):,} of {name!r}" for name, value in states.items())
-        raise NotEnumerableError(
-            f"{sizes} are {count:,} states together, and at most {LARGEST_SUPPORT:,} are enumerated: use an "
-            f"inference model, q = Joint(...)"
-        )

@@ -87,6 +87,7 @@ class Factor(nn.Module):
     event: tuple[int, ...]
     coding: Coding | None = None  # how nets that are given this variable see it; None: as it is
     has_density = True
+    is_bayesian = False  # whether its parameters have a posterior, which `maximize` sets
 
     def __init__(
         self,
@@ -170,6 +171,17 @@ class Factor(nn.Module):
         """
         return None
 
+    def expected_log_prob(self, value: Tensor, *parents: Tensor, observed: Tensor | None = None) -> Tensor:
+        """E[log p(value | parents, theta)] over the posterior of the parameters theta, `[*lead, B]`.
+
+        log_prob where they are numbers. Where they have a posterior, log_prob is log E[p], the prediction.
+        """
+        return self.log_prob(value, *parents, observed=observed)
+
+    def parameter_kl(self) -> Tensor:
+        """KL(q(theta) || p(theta)) of parameters with a posterior, in nats, a float64 scalar; otherwise 0."""
+        return torch.zeros((), dtype=torch.float64)
+
     @property
     def has_closed_form(self) -> bool:
         """Whether maximum likelihood is closed-form from additive statistics, as `maximize` needs."""
@@ -208,7 +220,7 @@ class Factor(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no closed-form maximum likelihood")
 
     def troubles(self, name: str) -> list[str]:
-        """Sentences on what is wrong with an estimate of p(name | parents), such as a variance at its floor."""
+        """Sentences on what is wrong with an estimate of p(name | parents): a variance at its floor."""
         return []
 
     def log_prior(self, prior: object) -> Tensor:

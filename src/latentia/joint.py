@@ -16,7 +16,7 @@ from torch.distributions import Distribution
 
 from ._recorded import recorded
 from .codings import Coding
-from .factor import CannotMarginaliseError, Factor, NotEnumerableError
+from .factor import LARGEST_SUPPORT, CannotMarginaliseError, Factor, NotEnumerableError
 from .noise import BoundNoise, Source
 
 RESERVED = ("row", "weight")
@@ -197,11 +197,15 @@ class Joint(nn.Module):
             result[name] = self.log_prob_of(name, values)
         return result
 
-    def log_prob_of(self, name: str, values: Values) -> Tensor:
-        """log p(v | parents) of one variable, `[*lead, B]` in nats; missing entries are left out."""
+    def log_prob_of(self, name: str, values: Values, expected: bool = False) -> Tensor:
+        """log p(v | parents) of one variable, `[*lead, B]` in nats; missing entries are left out.
+
+        expected: its expectation over the posterior of parameters that have one.
+        """
         parents, observed = self.parents(name, values), values.get(name + MASK)
+        log_prob = self[name].expected_log_prob if expected else self[name].log_prob
         try:
-            return self[name].log_prob(values[name], *parents, observed=observed)
+            return log_prob(values[name], *parents, observed=observed)
         except CannotMarginaliseError as error:
             raise CannotMarginaliseError(f"{name!r} has missing entries, and {error}") from None
 
@@ -287,7 +291,10 @@ class Joint(nn.Module):
         return Completion(filled, log_weight, log_q, distributions, tuple(states))
 
     def states(self, names: Iterable[str]) -> dict[str, Tensor]:
-        """Every value of each of the variables, `[K, *event]`, in ancestral order."""
+        """Every value of each of the variables, `[K, *event]`, in ancestral order.
+
+        Raises NotEnumerableError where they are too many, of one variable or of all together.
+        """
         wanted = set(names)
         for name in wanted:
             if name not in self:
@@ -299,6 +306,13 @@ class Joint(nn.Module):
                     supports[name] = self[name].support()
                 except NotEnumerableError as error:
                     raise NotEnumerableError(f"{name!r} cannot be enumerated: {error}") from None
+        count = math.prod(map(len, supports.values()))
+        if count > LARGEST_SUPPORT:
+            sizes = " x ".join(f"{len(value):,} of {name!r}" for name, value in supports.items())
+            raise NotEnumerableError(
+                f"{sizes} are {count:,} states together, and at most {LARGEST_SUPPORT:,} are enumerated: use "
+                f"an inference model, q = Joint(...), that draws some of them"
+            )
         return supports
 
     def equation(self, symbol: str = "p") -> str:
@@ -335,7 +349,9 @@ def average(terms: Tensor, log_weight: Tensor | float) -> Tensor:
         return terms
     if isinstance(log_weight, float):
         return terms.mean(0) if len(terms) > 1 else terms.squeeze(0)
-    return (log_weight.exp() * terms).flatten(0, log_weight.ndim - 2).sum(0)
+    weight = log_weight.exp()
+    terms = torch.where(weight > 0, terms, torch.zeros_like(terms))  # even log 0 of what never happens
+    return (weight * terms).flatten(0, weight.ndim - 2).sum(0)
 
 
 def is_latent(name: str, values: Values) -> bool:

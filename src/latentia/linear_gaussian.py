@@ -93,16 +93,14 @@ def condition(stack: Stack, observations: list[Observation]) -> tuple[FullNormal
             squares = (weight.unsqueeze(-1) * weight.unsqueeze(-2)).flatten(-2)  # [..., D, M * M]
             flat = _times(mask, squares)
             precision = precision + flat.reshape(*flat.shape[:-1], *prior.shape[-2:])
-    tril = torch.linalg.cholesky(precision)
-    covariance = torch.cholesky_inverse(tril)
-    location = _times(pull, covariance)
+    root = _inverse_root(precision)
+    location = _times(pull, root @ root.mT)
     from_prior = location - stack.mean
     distance = (_times(from_prior, prior) * from_prior).sum(-1)
     for weight, residual, mask, _ in whitened:
         error = residual - _times(location, weight.mT)
         distance = distance + (error if mask is None else error * mask).square().sum(-1)
-    log_p = -0.5 * distance - constant - _log_det(tril)
-    return FullNormal(location, torch.linalg.cholesky(covariance)), log_p
+    return FullNormal(location, root), _log_det(root) - constant - 0.5 * distance
 
 
 def _whitened(stack: Stack, seen: Observation) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
@@ -112,17 +110,22 @@ def _whitened(stack: Stack, seen: Observation) -> tuple[Tensor, Tensor, Tensor |
     value = seen.value.unsqueeze(-1) if dims == 0 else seen.value.flatten(1)
     residual, entries = value - offset, offset.shape[-1]
     weight = stack.spread(seen.affine.weights, seen.parents, entries)
+    mask = None
+    if seen.observed is not None:
+        mask = seen.observed.reshape(len(value), -1).to(residual.dtype).expand(value.shape)
     if seen.affine.full:
-        if seen.observed is not None:
-            raise ValueError(f"{seen.name!r} has missing entries and a full noise covariance")
+        count: Tensor | int = entries
+        if mask is not None:  # unseen entries get a noise of their own, and say nothing
+            noise = scale @ scale.mT * mask.unsqueeze(-1) * mask.unsqueeze(-2)
+            scale = torch.linalg.cholesky(noise + torch.diag_embed(1 - mask))
+            weight, residual, count = weight * mask.unsqueeze(-1), residual * mask, mask.sum(-1)
         weight = torch.linalg.solve_triangular(scale, weight, upper=False)
         residual = torch.linalg.solve_triangular(scale, residual.unsqueeze(-1), upper=False).squeeze(-1)
-        return weight, residual, None, _log_det(scale) + entries * HALF_LOG_TWO_PI
+        return weight, residual, None, _log_det(scale) + count * HALF_LOG_TWO_PI
     log_scale = scale.log() + HALF_LOG_TWO_PI
     weight, residual = weight / scale.unsqueeze(-1), residual / scale
-    if seen.observed is None:
+    if mask is None:
         return weight, residual, None, log_scale.sum(-1)
-    mask = seen.observed.reshape(len(value), -1).to(residual.dtype).expand(value.shape)
     return weight, residual * mask, mask, (log_scale * mask).sum(-1)
 
 
@@ -145,6 +148,16 @@ def _times(rows: Tensor, matrix: Tensor) -> Tensor:
     if matrix.shape[-3] == 1 and rows.ndim > 1:
         return rows @ matrix.squeeze(-3)
     return (rows.unsqueeze(-2) @ matrix).squeeze(-2)
+
+
+def _inverse_root(precision: Tensor) -> Tensor:
+    """The lower triangular L with L L^T = precision^-1.
+
+    The inverse itself is never factorised: rounding may leave it with an eigenvalue below 0.
+    """
+    upper = torch.linalg.cholesky(precision.flip(-2, -1)).flip(-2, -1)  # precision = U U^T
+    identity = torch.eye(precision.shape[-1], dtype=precision.dtype, device=precision.device)
+    return torch.linalg.solve_triangular(upper.mT, identity.expand(upper.shape), upper=False)
 
 
 def _log_det(tril: Tensor) -> Tensor:

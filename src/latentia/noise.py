@@ -7,6 +7,7 @@ a generator of our own; a compiled step receives the same tensors as inputs. Kin
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
@@ -43,6 +44,12 @@ def draw_noise(request: Request, generator: torch.Generator, dtype: torch.dtype)
         exponential = -torch.log(uniform.clamp(min=tiny))
         return -torch.log(exponential.clamp(min=tiny))
     raise ValueError(f"noise kind {kind!r} is unknown: use 'normal', 'uniform' or 'gumbel'")
+
+
+def mixed_seed(seed: int, purpose: str, count: int = 0) -> int:
+    """A seed for one purpose and one step of a run: any step can be repeated without those before it."""
+    digest = hashlib.blake2b(f"{seed}/{purpose}/{count}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
 
 
 class Noise:

@@ -15,7 +15,7 @@ from .exact import is_discrete
 from .factor import Factor
 from .factors import Categorical, Normal
 from .factors.covariances import Covariance, Diagonal, gaussian_outputs
-from .joint import Joint, names_of
+from .joint import Joint, is_latent, names_of
 from .learn.fit import fit
 from .model import Model
 from .nets import Table
@@ -25,7 +25,7 @@ from .objectives import elbo
 def fit_posteriors(
     model: Model,
     x: Any,
-    covariance: Covariance = Diagonal(),
+    covariance: Covariance = Diagonal(),  # noqa: B008 (frozen)
     *,
     steps: int = 2000,
     samples: int = 8,
@@ -33,9 +33,9 @@ def fit_posteriors(
     seed: int = 0,
     progress: bool = False,
 ) -> Model:
-    """The rows of x with the best q(z | row) of a family, p held fixed: a Model of p and a table of posteriors.
+    """The rows of x with the best q(z | row) of a family, p held fixed: a Model of p and a table of q's.
 
-        q(z | n) = N(mu_n, Sigma_n), or Categorical(pi_n) for a discrete z;  max over mu_n, Sigma_n of the ELBO
+        q(z | n) = N(mu_n, Sigma_n), or Categorical(pi_n) for a discrete z;  maximise the ELBO over all n
 
     covariance   of Gaussian latents: Diagonal() is mean field, Full() or LowRank(r) are not; with several
                  latents q factorises over them
@@ -50,7 +50,7 @@ def fit_posteriors(
     """
     rows = model.rows(x)
     values = model.batch(rows, slice(None))
-    latents = [name for name in model.latent if name not in values]
+    latents = [name for name in model.latent if is_latent(name, values)]
     if not latents:
         raise ValueError("nothing is latent in these rows, so there is no posterior to fit")
     with torch.random.fork_rng(devices=[]):

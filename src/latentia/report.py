@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import html
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ._files import atomic_write
 from .evidence import Estimate, log_evidence
+from .evidence.criteria import aic, bic, free_parameters
 from .evidence.estimate import MEANING
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def write_report(
 ) -> Path:
     """Write `folder`/report.html: the model, its evidence, its pictures, the data and the configuration.
 
-    estimates  of the test rows' evidence; by default the ELBO (20 draws) and L_100 of at most 250 of them, or
+    estimates  of the test rows' evidence. By default, where that is exact, the evidence of every split, with
+               BIC and AIC of the training rows; else the ELBO (20 draws) and L_100 of at most 250 of them, or
                of validation or training rows where there are no test rows
     rows       at most so many are used for the pictures
     seed       of the noise in the estimates
@@ -85,8 +87,14 @@ def write_report(
         _figure(display, caption_of(name, display, which))
         for name, display in pictures(model, data, folder, rows).items()
     ]
-    of = ""
-    if estimates is None:
+    of, exact = "", model.q is None or model.q.exact
+    criteria: list[str] = []
+    names: Sequence[str] = ()
+    if estimates is None and exact:
+        names = [name for name, part in data.splits.items() if len(part)]
+        estimates = [log_evidence(model, data.splits[name]) for name in names]
+        criteria = _criteria(model, dict(zip(names, estimates, strict=True)))
+    elif estimates is None:
         estimates = _estimates(model, data.splits[split][:ROWS], seed)
         count, total = len(estimates[0].values), len(data.splits[split])
         of = f" Estimated on {'all' if count == total else 'the first'} {count:,} {split} rows."
@@ -96,8 +104,9 @@ def write_report(
         f'<p class="lead">{_text(_summary(model, data))}</p>',
         *_model(model),
         "<h2>How probable the data are</h2>",
-        *_evidence(estimates, model, of),
-        *_warning(model, data.splits[split][:ROWS]),
+        *_evidence(estimates, model, of, names),
+        *criteria,
+        *([] if exact else _warning(model, data.splits[split][:ROWS])),
         *_course(folder),
         "<h2>Pictures</h2>",
         *figures,
@@ -132,12 +141,14 @@ def _summary(model: Model, data: Data) -> str:
 
 
 def _model(model: Model) -> list[str]:
-    """The two equations, and each factor in a row."""
+    """The two equations, and each factor in a row; an exact posterior has none of its own."""
     graphs = [("p", model.p), *([("q", model.q)] if model.q is not None else [])]
     lines = ["<h2>The model</h2>"]
     lines += [f'<p class="equation">{_text(graph.equation(symbol))}</p>' for symbol, graph in graphs]
     rows = []
     for symbol, graph in graphs:
+        if graph.exact:
+            continue
         for name in graph:
             factor = graph[name]
             given = f" | {', '.join(factor.given)}" if factor.given else ""
@@ -147,38 +158,55 @@ def _model(model: Model) -> list[str]:
     return [*lines, _table(["Factor", "Family", "Event", "Network"], rows)]
 
 
-def _evidence(estimates: Sequence[Estimate], model: Model, of: str) -> list[str]:
-    """The estimates in a table, with their errors, and in words."""
+def _evidence(estimates: Sequence[Estimate], model: Model, of: str, splits: Sequence[str] = ()) -> list[str]:
+    """The estimates in a table, with their errors, and in words. splits: those that exact ones are of."""
     if any(estimate.direction == "none" for estimate in estimates):
         return [f"<p>{_text(estimates[0].caution)}.</p>"]
     image = estimates[0].dimensions > 1 and len(model.p[model.observed[0]].event) == 3
+    drawn = any(estimate.direction != "exact" for estimate in estimates)
     heads = [
-        "Estimate",
+        "Rows" if splits else "Estimate",
         "nats per example",
         "± rows",
-        "± Monte Carlo",
+        *(["± Monte Carlo"] if drawn else []),
         *(["bits per dimension"] if image else []),
         "What it is",
     ]
     rows = []
-    for estimate in estimates:
-        row = [estimate.name, f"{estimate.mean:,.3f}", _error(estimate.se), _error(estimate.mc_error)]
+    for i, estimate in enumerate(estimates):
+        name = f"{splits[i]}, {len(estimate.values):,}" if splits else estimate.name
+        row = [name, f"{estimate.mean:,.3f}", _error(estimate.se)]
+        row += [_error(estimate.mc_error)] if drawn else []
         rows.append(
             [*row, *([f"{estimate.bits_per_dimension:.3f}"] if image else []), MEANING[estimate.direction]]
         )
     parts = [f"{name} {value:,.2f}" for estimate in estimates for name, value in _terms(estimate).items()]
-    numbers = [1, 2, 3, *([4] if image else [])]
+    numbers = range(1, len(heads) - 1)
     units = f"In {estimates[0].units} units" + (
         f" ({model.schema.units})" if model.schema is not None and estimates[0].units == "data" else ""
     )
     note = (
-        f"{units}; larger is better. The error over rows says what another sample of rows would change, the "
-        f"Monte Carlo error what another seed would.{of}"
+        f"{units}; larger is better. The error over rows says what another sample of rows would change"
+        f"{', the Monte Carlo error what another seed would' if drawn else ''}.{of}"
     )
     lines = [_table(heads, rows, numbers), f'<p class="note">{_text(note)}</p>']
     if parts:
         lines.append(f'<p class="note">Terms of the ELBO: {_text(", ".join(parts))}.</p>')
     return lines
+
+
+def _criteria(model: Model, estimates: Mapping[str, Estimate]) -> list[str]:
+    """BIC and AIC of the training rows."""
+    trained = estimates.get("train")
+    if trained is None or trained.direction != "exact":
+        return []
+    count = free_parameters(model.p)
+    text = (
+        f"BIC {bic(trained, count):,.1f} = -2 N mean log p(x) + k log N and AIC {aic(trained, count):,.1f} = "
+        f"-2 N mean log p(x) + 2 k, of N = {len(trained.values):,} training rows and k = {count:,} free "
+        f"parameters: lower is better, among models of the same rows."
+    )
+    return [f'<p class="note">{_text(text)}</p>']
 
 
 def _terms(estimate: Estimate) -> dict[str, float]:
@@ -208,10 +236,14 @@ def _warning(model: Model, rows: Rows) -> list[str]:
 def _course(folder: Path) -> list[str]:
     """How the run went, from metrics.jsonl."""
     from .learn import read_metrics
+    from .plots.loss import em_objective
 
     history = read_metrics(folder)
     if not history:
         return []
+    objective = em_objective(folder)
+    if objective is not None:
+        return _iterations(history, objective)
     last = history[-1]
     rows = [
         ["Steps", f"{last['step']:,} ({last['epoch']:,.1f} epochs)"],
@@ -232,6 +264,19 @@ def _course(folder: Path) -> list[str]:
         rows.append(["Speed", f"{train[-1]['examples_per_second']:,.0f} examples per second"])
         if train[-1]["skipped"]:
             rows.append(["Steps skipped", f"{train[-1]['skipped']:,}, as their gradient was not finite"])
+    return ["<h2>The fit</h2>", _table(["", ""], rows)]
+
+
+def _iterations(history: Sequence[Mapping[str, Any]], objective: str) -> list[str]:
+    """How a run of EM went."""
+    train = [record for record in history if record["split"] == "train"]
+    best = max(float(record["bound"]) for record in train)
+    rows = [
+        ["Iterations of EM", f"{train[-1]['step']:,}"],
+        ["Time", f"{history[-1]['seconds']:,.1f} s"],
+        [f"Best {objective}", f"{best:,.3f} nats per training example in model units"],
+        ["Speed", f"{train[-1]['examples_per_second']:,.0f} examples per second"],
+    ]
     return ["<h2>The fit</h2>", _table(["", ""], rows)]
 
 

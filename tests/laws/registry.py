@@ -64,8 +64,25 @@ def normal(outputs: int | tuple[int, ...], **options: object) -> Callable[[], lt
     return lambda: lt.Normal(lt.MLP(3, outputs, hidden=(6,), activation="tanh"), given="z", **options)
 
 
+def log_linear() -> lt.Factor:
+    factor = lt.LogLinear(("unary", "pairwise"), given="k", states=3, event=2)
+    factor.weights.data.normal_()
+    return factor
+
+
+def bayesian_normal(covariance: object, event: int | tuple[int, ...] = 2) -> Callable[[], lt.Factor]:
+    def make() -> lt.Factor:
+        factor = lt.BayesianNormal(3, event, covariance=covariance, degrees=6.0)
+        values = torch.randn(60, *factor.event) + torch.randn(factor.event)
+        factor.maximize(factor.statistics(values, torch.arange(60) % 3, weight=torch.ones(60)))
+        return factor
+
+    return make
+
+
 UNTRAINED = ["check_gradients_reach_every_parameter"]
 WITHOUT_NOISE = ["check_noise_is_an_input"]
+BAYESIAN = [*UNTRAINED, *WITHOUT_NOISE]
 WITHOUT_DENSITY = [
     "check_density_integrates",
     "check_samples_follow_log_prob",
@@ -134,6 +151,14 @@ FACTORS: dict[str, FactorEntry] = {
         support=[constraints.nonnegative_integer, constraints.real],
         exempt=WITHOUT_NOISE,
     ),
+    "log_linear": FactorEntry(log_linear, [CODES]),
+    "bayesian_categorical": FactorEntry(lambda: lt.BayesianCategorical(3, [0.5, 2.0, 1.0]), exempt=UNTRAINED),
+    "bayesian_normal_full": FactorEntry(bayesian_normal(lt.Full()), [CODES], exempt=BAYESIAN),
+    "bayesian_normal_tied": FactorEntry(bayesian_normal(lt.Tied()), [CODES], exempt=BAYESIAN),
+    "bayesian_normal_diagonal": FactorEntry(
+        bayesian_normal(lt.Diagonal(), (1, 1, 2)), [CODES], exempt=BAYESIAN
+    ),
+    "bayesian_normal_spherical": FactorEntry(bayesian_normal(lt.Spherical()), [CODES], exempt=BAYESIAN),
     "deterministic": FactorEntry(
         lambda: lt.Deterministic(lt.MLP(3, (1, 2, 2)), given="z"), [3], exempt=WITHOUT_DENSITY
     ),

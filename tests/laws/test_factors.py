@@ -24,7 +24,7 @@ def test_event_and_kind_are_known_at_construction(name: str) -> None:
     factor, case = FACTORS[name].factor(), FACTORS[name].case()
     value = case.draw((1,)).value if factor.has_density else case.computed()
     assert tuple(value.shape[value.ndim - len(factor.event) :]) == factor.event
-    assert value.is_floating_point() == (not isinstance(factor, lt.Categorical))
+    assert value.is_floating_point() == (not isinstance(factor, lt.Categorical | lt.BayesianCategorical))
 
 
 @pytest.mark.parametrize("name", FACTORS)

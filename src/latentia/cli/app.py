@@ -13,7 +13,7 @@ from cyclopts import App, CycloptsError, Group
 
 from .. import __version__
 from ..errors import LatentiaError
-from . import data, embed, evaluate, fit, models, plot, reconstruct, sample, score
+from . import data, embed, evaluate, fit, impute, models, plot, reconstruct, sample, score
 from .register import register
 
 TOUR = """\
@@ -36,11 +36,22 @@ A tour, on handwritten digits that come with it:
   latentia plot runs/digits
       draws all of it, and gathers it in one report.html
 
+Mixtures, PPCA and the other models with an exact posterior give log p(x) itself, with BIC and AIC; \
+latentia models lists them all:
+
+  latentia fit iris --model gaussian_mixture --components 3 --out runs/iris
+  latentia evaluate runs/iris
+
 In place of digits, your own data: a path to CSV, Parquet, NPY, NPZ or IDX files, or to a folder of \
 pictures. The kinds of a table's columns are inferred, printed, and yours to correct:
 
   latentia fit houses.csv --types zip=ignored --out runs/houses
   latentia score runs/houses new_houses.csv --out odd.csv
+
+Where the posterior is exact, as in mixtures and factor analysis, holes are filled from the rest of a row:
+
+  latentia fit houses.csv --model categorical_mixture --out runs/houses
+  latentia impute runs/houses houses.csv --out filled.csv
 
 A run can be repeated to the last bit, varied, and resumed after an interruption:
 
@@ -66,7 +77,7 @@ app = App(
     group_arguments=Group("Arguments", sort_key=0),
     group_parameters=Group("Options", sort_key=7),
 )
-COMMANDS = (fit, evaluate, sample, reconstruct, embed, score, plot, models, data)
+COMMANDS = (fit, evaluate, sample, reconstruct, embed, score, impute, plot, models, data)
 for order, command in enumerate(COMMANDS, start=1):
     register(app, command.run, command.__name__.rpartition(".")[2], order, command.EXAMPLES)
 

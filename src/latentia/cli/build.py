@@ -38,7 +38,12 @@ OWN_TO_OBJECTIVES = ("p", "q", "values", "noise")
 OWN_TO_FIT = ("resume", "overwrite", "warm_start", "progress")
 NUMBERS = ("steps", "batch", "valid_every", "checkpoint_every", "patience")
 READ = ("key", "types", "label", "split", "binarise", "standardise")
-COVARIANCES = {"diagonal": Diagonal(), "full": Full(), "spherical": Spherical(), "tied": Tied()}
+COVARIANCES: dict[str, Covariance] = {
+    "diagonal": Diagonal(),
+    "full": Full(),
+    "spherical": Spherical(),
+    "tied": Tied(),
+}
 
 
 def located(source: str) -> str:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from .options import OtherData, RowOptions, RunFolder, RunOptions, flag
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..model import Model
 
 EXAMPLES = """\
 Examples:
@@ -29,12 +35,14 @@ def run(
 ) -> None:
     """Write the code of each row.
 
-    It is the mean of q(z | x), beside the row's number in its source (counted from 0) and its label.
+    It is the mean of q(z | x), beside the row's number in its source (counted from 0) and its label. Of a
+    mixture, columns k=0, k=1, ... hold the responsibilities p(k | x).
     """
     import sys
 
     import numpy as np
 
+    from .codes import names_of, posterior_codes
     from .output import Cells, as_array, csv_text, ending, npy_bytes, npz_bytes, say, write
     from .runs import choose, open_run
     from .values import beside_rows
@@ -42,22 +50,30 @@ def run(
     kind = ".csv" if out is None else ending(out, (".csv", ".npz", ".npy"))
     opened = open_run(folder, run_options, data)
     chosen = choose(opened, data, row_options.split, row_options.key, row_options.rows)
-    found = opened.model.encode(chosen.rows)
-    codes = found if isinstance(found, dict) else {next(iter(opened.model.latent or ("z",))): found}
+    codes = posterior_codes(opened.model, chosen.rows)
+    flat = {name: as_array(code).reshape(len(code), -1) for name, code in codes.items()}
     if kind == ".npz":
         arrays = {name: as_array(code) for name, code in codes.items()}
         write(out or Path(), npz_bytes({**beside_rows(chosen.rows), **arrays}))
     elif kind == ".npy":
-        flat = [as_array(code).reshape(len(code), -1) for code in codes.values()]
-        write(out or Path(), npy_bytes(np.concatenate(flat, axis=1)))
+        write(out or Path(), npy_bytes(np.concatenate(list(flat.values()), axis=1)))
     else:
         columns: dict[str, Cells] = beside_rows(chosen.rows)
         for name, code in codes.items():
-            flat_code = as_array(code).reshape(len(code), -1)
-            columns |= {f"{name}{j}": flat_code[:, j] for j in range(flat_code.shape[1])}
+            columns |= dict(zip(names_of(opened.model, name, code), flat[name].T, strict=True))
         text = csv_text(columns)
         if out is None:
             sys.stdout.write(text)
         else:
             write(out, text.encode())
-    say(f"{chosen}: the means of q(z | x)")
+    say(f"{chosen}: {described(opened.model, codes)}")
+
+
+def described(model: Model, codes: Mapping[str, Tensor]) -> str:
+    """What the codes are."""
+    from .codes import names_of
+
+    discrete = [name for name, code in codes.items() if "=" in names_of(model, name, code)[0]]
+    others = [name for name in codes if name not in discrete]
+    parts = [f"the posterior probabilities of {' and '.join(discrete)}"] if discrete else []
+    return " and ".join([*parts, *([f"the means of q({', '.join(others)} | x)"] if others else [])])

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
 
 from ..diagnostics import ACTIVE, count_active
 from ..evidence import Estimate
-from .evaluate import Evaluation
+from ..exact import is_discrete
+from .evaluate import Criteria, Evaluation
+from .runs import Chosen
 
 SHOWN = 20  # latent dimensions listed one by one
 SIGNS = {"lower": "≥", "exact": "=", "upper": "≤", "estimate": "≈"}
 
 
 def report(found: Evaluation) -> list[Table | str]:
-    """A line to quote, the bounds side by side, what they are, the latent units, a warning if need be."""
+    """A line to quote, the numbers side by side, what they are, the latent units, a warning if need be."""
     parts: list[Table | str] = [quotable(found), "", bounds(found), "", *explained(found)]
+    if found.criteria is not None:
+        parts += ["", *priced(found.criteria)]
+    if found.shares:
+        parts += ["", *components(found)]
     if found.kl or found.activity:
         parts += ["", *units(found)]
     if found.warning is not None:
@@ -28,33 +35,31 @@ def report(found: Evaluation) -> list[Table | str]:
 
 def quotable(found: Evaluation) -> str:
     """One line that can stand alone."""
-    best, example = found.estimates[-1], _example(found)
+    chosen, best = found.estimates[-1]
+    example = _example(found)
     error = "" if math.isnan(best.se) else f" ± {best.se:.2g}"
-    head = f"{found.opened.folder} on {found.chosen}"
+    head = f"{found.opened.folder} on {chosen}"
     if best.direction == "none":
         return f"{head}: {best.name} = {best.mean:.2f}{error} nats per {example}, no evidence"
+    name = "exact" if best.direction == "exact" else best.name
     bits = f", {best.bits_per_dimension:.3f} bits per dimension" if found.opened.is_image else ""
     sign = SIGNS[best.direction]
-    return f"{head}: log p(x) {sign} {best.mean:.2f}{error} nats per {example} ({best.name}{bits})"
+    return f"{head}: log p(x) {sign} {best.mean:.2f}{error} nats per {example} ({name}{bits})"
 
 
 def bounds(found: Evaluation) -> Table:
-    """The bounds side by side, the ELBO with its terms."""
-    evidence = found.estimates[0].direction != "none"
-    bits = evidence and found.opened.is_image
+    """The estimates side by side: exact ones by split, others by their names, the ELBO with its terms."""
+    direction = found.estimates[-1][1].direction
+    drawn, bits = direction not in ("exact", "none"), direction != "none" and found.opened.is_image
     table = _table(f"nats per {_example(found)}")
-    for heading in [
-        "mean",
-        "± rows",
-        *(["± Monte Carlo", "draws"] if evidence else []),
-        *["bits/dim"] * bits,
-    ]:
+    headings = ["mean", "± rows", *(["± Monte Carlo", "draws"] if drawn else ["rows"]), *["bits/dim"] * bits]
+    for heading in headings:
         table.add_column(heading, justify="right")
-    for one in found.estimates:
+    for chosen, one in found.estimates:
         cells = [f"{one.mean:.3f}", _error(one.se)]
-        cells += [_error(one.mc_error), f"{one.samples:,}"] if evidence else []
+        cells += [_error(one.mc_error), f"{one.samples:,}"] if drawn else [f"{len(chosen.rows):,}"]
         cells += [f"{one.bits_per_dimension:.3f}"] if bits else []
-        table.add_row(one.name, *cells)
+        table.add_row(chosen.split or one.name if direction == "exact" else one.name, *cells)
         for term, value in terms_of(one).items():
             table.add_row(f"  {'-' if term.startswith('kl') else '+'} {term}", f"{value:.3f}", style="dim")
     return table
@@ -72,11 +77,13 @@ def terms_of(estimate: Estimate) -> dict[str, float]:
 
 def explained(found: Evaluation) -> Iterator[str]:
     """What each number is, and in which units."""
-    first, last, schema = found.estimates[0], found.estimates[-1], found.opened.model.schema
+    (_, first), (_, last), model = found.estimates[0], found.estimates[-1], found.opened.model
     if first.direction == "none":
         yield f"{first.caution}."
     elif first.direction == "exact":
-        yield "Nothing is latent: log p(x) is exact."
+        ways = [f"{n} is {'summed' if is_discrete(model.p[n]) else 'integrated'} out" for n in model.latent]
+        how = " and ".join(ways) or "Nothing is latent"
+        yield f"{how}: log p(x) is exact. ± rows: standard error over rows, what other rows would change."
     else:
         yield (
             f"Both are lower bounds on log p(x): the ELBO by {first.samples:,} draws of q(z | x), "
@@ -89,12 +96,44 @@ def explained(found: Evaluation) -> Iterator[str]:
         )
     if last.caution and last.direction != "none":
         yield f"{last.caution}."
+    schema = model.schema
     if schema is None or last.units == "model":
         yield "Densities in the model's own units."
     elif schema.likelihood == "bernoulli":
         yield f"Probabilities of {schema.units}: not to be compared with densities."
     else:
         yield f"Densities in {schema.units}, the log-Jacobian of preprocessing included."
+
+
+def priced(criteria: Criteria) -> Iterator[str]:
+    """The information criteria."""
+    yield (
+        f"BIC {criteria.bic:,.1f}, AIC {criteria.aic:,.1f}: {criteria.parameters:,} free parameters, "
+        f"{criteria.rows:,} training rows."
+    )
+    yield (
+        "BIC = -2 N mean log p(x) + k log N, AIC = -2 N mean log p(x) + 2 k. Lower is better, among models "
+        "of the same rows."
+    )
+
+
+def components(found: Evaluation) -> Iterator[Table | str]:
+    """How much of the rows each component holds, beside its weight, the largest first."""
+    for name, (weights, shares) in found.shares.items():
+        table = _table(name)
+        for heading in ("weight", "share of rows"):
+            table.add_column(heading, justify="right")
+        table.add_column("")
+        largest = max(float(shares.max()), 1e-12)
+        order = shares.argsort(descending=True, stable=True).tolist()
+        for k in order[:SHOWN]:
+            bar = "█" * round(24 * float(shares[k]) / largest)
+            table.add_row(str(k), f"{float(weights[k]):.3f}", f"{float(shares[k]):.3f}", bar)
+        yield table
+        if len(order) > SHOWN:
+            rest = float(shares[order[SHOWN:]].sum())
+            yield f"and {len(order) - SHOWN:,} more, {rest:.3f} of the rows together"
+        yield f"weight: p({name}); share of rows: the mean of p({name} | x) over the {found.chosen}."
 
 
 def units(found: Evaluation) -> Iterator[Table | str]:
@@ -140,24 +179,36 @@ def plain(found: Evaluation) -> dict[str, Any]:
         "rows": len(found.chosen.rows),
         "units": None if schema is None else schema.units,
         "comparable": None if schema is None else schema.comparable,
-        "estimates": [
-            {
-                "name": one.name,
-                "mean": _number(one.mean),
-                "se": _number(one.se),
-                "mc_error": _number(one.mc_error),
-                "direction": one.direction,
-                "method": one.method,
-                "samples": one.samples,
-                "terms": terms_of(one),
-                "bits_per_dimension": _number(one.bits_per_dimension) if found.opened.is_image else None,
-            }
-            for one in found.estimates
-        ],
+        "estimates": [_plain_estimate(found, chosen, one) for chosen, one in found.estimates],
+        **({} if found.criteria is None else {"criteria": asdict(found.criteria)}),
+        **({} if not found.shares else {"components": _plain_shares(found)}),
         "kl_per_dimension": {name: kl.tolist() for name, kl in found.kl.items()} or None,
         "activity": {name: variance.tolist() for name, variance in found.activity.items()} or None,
         "active_units": {n: int((v > ACTIVE).sum()) for n, v in found.activity.items()} or None,
         "warning": found.warning,
+    }
+
+
+def _plain_estimate(found: Evaluation, chosen: Chosen, one: Estimate) -> dict[str, Any]:
+    """One estimate; what draws alone have is left out where there are none."""
+    drawn = {"mc_error": _number(one.mc_error), "samples": one.samples, "terms": terms_of(one)}
+    return {
+        "name": one.name,
+        "split": chosen.split,
+        "rows": len(chosen.rows),
+        "mean": _number(one.mean),
+        "se": _number(one.se),
+        "direction": one.direction,
+        "method": one.method,
+        **(drawn if one.direction != "exact" else {}),
+        "bits_per_dimension": _number(one.bits_per_dimension) if found.opened.is_image else None,
+    }
+
+
+def _plain_shares(found: Evaluation) -> dict[str, dict[str, list[float]]]:
+    return {
+        name: {"weights": weights.tolist(), "shares": shares.tolist()}
+        for name, (weights, shares) in found.shares.items()
     }
 
 

@@ -154,5 +154,5 @@ def train(settings: Settings, out: Path, *, resume: bool, overwrite: bool, quiet
             raise Interrupted(way, error.exit_code - 128) from None
     own = foreign_parts(model)
     note = f"The model holds parts of your own ({', '.join(own)}): give the other commands --model {name}"
-    show(learnt(run, data, [*run.notes, *([note] if own else [])]))
+    show(learnt(run, data, config, [*run.notes, *([note] if own else [])]))
     say(next_commands(out, model, f" --model {name}" if own else ""), quiet)

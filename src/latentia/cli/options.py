@@ -106,15 +106,16 @@ class ModelOptions:
     covariance: Annotated[
         str | None,
         flag(
-            "Of a mixture's components: full, diagonal, spherical or tied; of a VAE's q(z | x): diagonal, full "
-            "or low-rank:RANK; of the noise of mixture_of_factor_analysers: diagonal or spherical.",
+            "Of a Gaussian mixture's components: full, diagonal, spherical or tied; of the noise of "
+            "mixture_of_factor_analysers: diagonal or spherical; of a VAE's q(z | x): diagonal, full or "
+            "low-rank:RANK.",
             "full for gaussian_mixture (diagonal for images), else diagonal",
         ),
     ] = None
     floor: Annotated[
         float | None,
         flag(
-            "No standard deviation of a mixture, ppca or factor analysis falls below it, after preprocessing.",
+            "No standard deviation of a mixture, ppca or factor analysis is below it, after preprocessing.",
             "0.001",
         ),
     ] = None
@@ -158,7 +159,7 @@ class FitOptions:
     ] = None
     steps: Annotated[
         int | None,
-        flag("Length of the run in gradient steps; of EM, the most iterations of a start.", "10000; em: 1000"),
+        flag("Length of the run in gradient steps; of EM, the most iterations.", "10000; em: 1000"),
     ] = None
     epochs: Annotated[int | None, flag("Or in passes over the training rows.")] = None
     batch: Annotated[int | None, flag("Rows per step.", "128, or all if fewer")] = None

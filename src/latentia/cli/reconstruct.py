@@ -34,9 +34,10 @@ def run(
 ) -> None:
     """Encode rows and decode them.
 
-    Writes the mean of p(x | z) at the mean of q(z | x) for each row, in the data's own columns, order and
-    units.
+    Writes the mean of p(x | z) at the mean of q(z | x) for each row (of a mixture, at the most probable
+    component), in the data's own columns, order and units.
     """
+    from .codes import point_of
     from .output import ending, say
     from .runs import choose, open_run
     from .values import deliver, model_values
@@ -49,4 +50,4 @@ def run(
     inputs = {name: value for name, value in chosen.rows.batch().items() if name in model.observed}
     outputs = model_values(model).reconstruct(chosen.rows)
     deliver(out, kind, model, {"input": inputs, "reconstruction": outputs}, chosen.rows, PAIRS)
-    say(f"{chosen}: the mean of p(x | z) at the mean of q(z | x)")
+    say(f"{chosen}: the mean of {point_of(model)}")

@@ -49,6 +49,11 @@ class Opened:
         return data
 
     @property
+    def is_exact(self) -> bool:
+        """Whether log p(x) has a closed form."""
+        return self.model.q is None or self.model.q.exact
+
+    @property
     def is_image(self) -> bool:
         """Whether the data are images, for which bits per dimension are usual."""
         schema = self.model.schema
@@ -126,8 +131,7 @@ def recorded(run: Path) -> Settings:
 
 def choose(opened: Opened, data: str | None, split: str | None, key: str | None, limit: int | None) -> Chosen:
     """The rows to work on: all of DATA, or a split of the run's own (test, unless told otherwise)."""
-    if limit is not None and limit < 1:
-        raise UsageError(f"--rows must be at least 1, got {limit}")
+    _check_limit(limit)
     source = opened.settings["data"].get("source")
     if data is not None and split is not None and located(data) != source:
         raise UsageError(
@@ -141,6 +145,18 @@ def choose(opened: Opened, data: str | None, split: str | None, key: str | None,
         if len(rows) == 0:
             raise UsageError(f"the run has no {split} rows: choose another --split, or name other data")
     return Chosen(rows if limit is None else rows[:limit], name, split)
+
+
+def every_split(opened: Opened, limit: int | None) -> list[Chosen]:
+    """The rows of each split of the run's own data, or the first so many of each."""
+    _check_limit(limit)
+    own = opened.data()
+    return [Chosen(rows[:limit], own.name, split) for split, rows in own.splits.items() if len(rows)]
+
+
+def _check_limit(limit: int | None) -> None:
+    if limit is not None and limit < 1:
+        raise UsageError(f"--rows must be at least 1, got {limit}")
 
 
 def read_rows(model: Model, data: str, key: str | None) -> Rows:

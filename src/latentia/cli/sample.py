@@ -57,4 +57,6 @@ def run(
     mean = kind == ".png" if mean is None else mean
     values = model_values(model).sample(number, seed=seed, mean=mean)
     deliver(out, kind, model, {"sample": values})
-    say(f"{number:,} {'means of p(x | z) at drawn z' if mean else 'draws of z and x'}, seed {seed}")
+    latent = ", ".join(model.latent)
+    drawn = f"draws of {latent} and x" if latent else "draws of x"
+    say(f"{number:,} {f'means of p(x | {latent}) at drawn {latent}' if mean else drawn}, seed {seed}")

@@ -27,9 +27,10 @@ def run(
 ) -> None:
     """Write log p(x) of each row.
 
-    A line holds the row's number in its source (counted from 0), log_evidence and mc_error. log_evidence
-    is log p(x) in nats and in the data's own units: exact where nothing is latent, else L_K, a lower
-    bound by importance sampling, with its Monte Carlo error. The lowest are the oddest rows.
+    A line holds the row's number in its source (counted from 0) and log_evidence: log p(x) in nats and in
+    the data's own units, exact where the posterior is (mixtures, ppca, ...). Elsewhere it is L_K, a lower
+    bound by importance sampling, with its Monte Carlo error beside it, mc_error. The lowest are the oddest
+    rows.
     """
     import sys
 
@@ -42,8 +43,11 @@ def run(
     opened = open_run(folder, run_options, data)
     opened.model.require_density()
     chosen = choose(opened, data, row_options.split, row_options.key, row_options.rows)
-    found = log_evidence(opened.model, chosen.rows, "importance", samples, seed=seed)
-    columns = {"row": chosen.rows.rows, "log_evidence": found.values, "mc_error": found.mc_errors}
+    method = "exact" if opened.is_exact else "importance"
+    found = log_evidence(opened.model, chosen.rows, method, samples, seed=seed)
+    columns = {"row": chosen.rows.rows, "log_evidence": found.values}
+    if not opened.is_exact:
+        columns["mc_error"] = found.mc_errors
     text = csv_text({name: as_array(value) for name, value in columns.items()})
     if out is None:
         sys.stdout.write(text)

@@ -31,6 +31,8 @@ class Estimate:
     terms      means over the rows of the bound's terms
     dimensions entries of one observed example, for bits per dimension
     effective  `[N]`, the effective sample size of importance sampling; None for other methods
+    bias       `[N]`, E[value] - log p(x) as the delta method estimates it: of importance sampling, negative
+    k_hat      `[N]`, the Pareto shape of the weights' tail: above 0.7 errors and bias are not to be trusted
     caution    a sentence on why the number is not to be trusted, or not what it seems; empty otherwise
     """
 
@@ -43,6 +45,8 @@ class Estimate:
     terms: Mapping[str, float] = field(default_factory=dict)
     dimensions: int = 1
     effective: Tensor | None = None
+    bias: Tensor | None = None
+    k_hat: Tensor | None = None
     caution: str = ""
 
     @property
@@ -70,7 +74,12 @@ class Estimate:
     @property
     def name(self) -> str:
         """How the field writes it: ELBO, L_1000."""
-        names = {"importance": f"L_{self.samples}", "elbo": "ELBO"}
+        names = {
+            "importance": f"L_{self.samples}",
+            "elbo": "ELBO",
+            "ais": "AIS",
+            "naive": "naive Monte Carlo",
+        }
         return names.get(self.method, self.method)
 
     def __repr__(self) -> str:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from ..exact import Exact
+from .._words import did_you_mean
 from ..joint import MASK, names_of
-from ..noise import Noise
+from ..noise import Noise, mixed_seed
 from .estimate import Estimate, concatenate
-from .importance import elbo_by_groups, importance
+from .methods import METHODS, default_method, estimator_of, known
+from .pareto import threshold
 
 if TYPE_CHECKING:
     from ..model import Model
 
-METHODS = {"exact": 1, "elbo": 100, "importance": 1000}
 CHUNK = 2**22  # entries of the widest layer, times samples, that live at a time
 FEW = 3.0  # below this effective sample size an importance estimate rests on a handful of draws
+MANY_ROWS = 0.05  # of the rows with a k-hat above its threshold: the whole estimate is doubted
 
 
 def log_evidence(
@@ -31,97 +33,101 @@ def log_evidence(
     units: str = "data",
     seed: int = 0,
     rows_per_batch: int | None = None,
+    **options: Any,
 ) -> Estimate:
     """log p(x) of each row, or a bound on it, with its errors.
 
     method   "exact": by enumeration and linear-Gaussian algebra (see Exact), the default where q is Exact or
-             nothing is latent; "importance": L_K with K = `samples` (default 1,000), the default elsewhere;
-             "elbo": the ELBO by `samples` draws (default 100). The last two are lower bounds; with an exact q
-             they are the evidence itself.
+             nothing is latent; "importance": L_K with K = `samples` (default 1,000) draws from q, the default
+             elsewhere; "naive": K draws from the prior; "elbo": the ELBO by `samples` draws (default 100);
+             "ais": annealed importance sampling with `samples` chains (default 16), whose options are those
+             of Annealing (distributions=500, schedule="adaptive", leapfrogs=10) and start="prior" or "q".
+             All but the first are lower bounds
     units    "data": the log-Jacobian of preprocessing is added, over observed cells; "model": left out
     seed     of the noise; the same seed gives the same numbers
 
-    Returns an Estimate. Raises ValueError for an unknown method, samples below 1, or rows the model does not
-    fit, for "importance" where q is deterministic, and NotExactError for "exact" where there is no closed
-    form.
+    Returns an Estimate. Raises ValueError for an unknown method or option, samples below 1, rows the model
+    does not fit, or a deterministic q, of which only the ELBO speaks, and NotExactError for "exact" where
+    there is no closed form.
     """
-    exact = model.q is None or model.q.exact
-    if method is None:
-        method = "exact" if exact else "importance"
+    method = default_method(model) if method is None else method
     if method not in METHODS:
-        raise ValueError(f"method {method!r} is unknown: use {' or '.join(map(repr, METHODS))}")
+        hint = did_you_mean(str(method), METHODS)
+        raise ValueError(f"method {method!r} is unknown: use {', '.join(map(repr, METHODS))}{hint}")
     if units not in ("data", "model"):
         raise ValueError(f"units must be 'data' or 'model', got {units!r}")
     samples = METHODS[method] if samples is None else samples
     if samples < 1:
         raise ValueError(f"samples must be at least 1, got {samples}")
-    rows, p, q = model.rows(x), model.p, model.q
     if method != "elbo":
         model.require_density()
-    posterior = Exact(p, model.latent) if method == "exact" and not exact else q if exact else None
-    noise = Noise(seed, model.device, model.dtype)
-    live = max(1, CHUNK // model.widest)
-    step = rows_per_batch or max(1, min(len(rows), live // samples, 1000))
-    values: list[Tensor] = []
-    errors: list[Tensor] = []
-    effective: list[Tensor] = []
+    rows = model.rows(x)
+    estimator = estimator_of(model, method, samples, options, max(1, CHUNK // model.widest))
+    noise = Noise(mixed_seed(seed, "evidence"), model.device, model.dtype)  # not the noise of `sample`
+    step = rows_per_batch or max(1, min(len(rows), CHUNK // model.widest // samples, 1000))
+    found: dict[str, list[Tensor]] = {}
     terms: dict[str, list[Tensor]] = {}
     direction, scored = "exact", set[str]()
-    with torch.no_grad():
-        for start in range(0, len(rows), step):
-            batch = model.batch(rows, slice(start, start + step))
-            weighed = {name: batch[name] for name in names_of(batch) if name in p}
-            scored |= {name for name, value in weighed.items() if not p[name].measures(value)}
-            parts: dict[str, Tensor] = {}
-            if q is None or not latents_of(model, batch):
-                value = p.log_prob(batch)
-                error = torch.zeros_like(value)
-            elif isinstance(posterior, Exact):
-                value = posterior.log_evidence(batch)
-                error = torch.zeros_like(value)
-            elif method == "elbo":
-                value, error, parts, direction = elbo_by_groups(p, q, batch, noise, samples)
-            else:
-                value, error, size = importance(p, q, batch, noise, samples, live)
-                effective.append(size)
-                direction = "lower"
-            if units == "data" and model.schema is not None and not scored and weighed:
-                masks = {name + MASK: batch[name + MASK] for name in weighed if name + MASK in batch}
-                value = value + model.schema.log_jacobian({**weighed, **masks})
-            values.append(value)
-            errors.append(error)
-            for name, part in parts.items():
-                terms.setdefault(name, []).append(part)
-    sizes = concatenate(effective) if effective else None
-    caution = _caution(scored, sizes, samples)
+    for start in range(0, len(rows), step):
+        batch = model.batch(rows, slice(start, start + step))
+        weighed = {name: batch[name] for name in names_of(batch) if name in model.p}
+        scored |= {name for name, value in weighed.items() if not model.p[name].measures(value)}
+        with torch.no_grad():
+            answer = known(model.p, batch) if not latents_of(model, batch) else estimator(batch, noise)
+        value, direction = answer.value, answer.direction
+        if units == "data" and model.schema is not None and not scored and weighed:
+            masks = {name + MASK: batch[name + MASK] for name in weighed if name + MASK in batch}
+            value = value + model.schema.log_jacobian({**weighed, **masks})
+        parts = {"value": value, "error": answer.error, "bias": answer.bias}
+        parts |= {"effective": answer.effective, "k_hat": answer.k_hat}
+        for name, part in parts.items():
+            if part is not None:
+                found.setdefault(name, []).append(part)
+        for name, part in answer.terms.items():
+            terms.setdefault(name, []).append(part)
+    whole = {name: concatenate(parts) for name, parts in found.items()}
+    caution = _caution(scored, whole, samples)
     if direction == "none":
         caution = "Reconstructions and no evidence: q computes a variable, and nothing bounds log p(x)"
     return Estimate(
-        values=concatenate(values),
-        mc_errors=concatenate(errors),
+        values=whole["value"],
+        mc_errors=whole["error"],
         direction="none" if scored else direction,  # type: ignore[arg-type]
         method={"exact": "log p(x)", "none": "log p(x | z(x))"}.get(direction, method),
         samples=samples,
         units="model" if model.schema is None or scored else units,
         terms={name: float(concatenate(parts).double().mean()) for name, parts in terms.items()},
-        dimensions=sum(math.prod(p[name].event) for name in weighed),
-        effective=sizes,
+        dimensions=sum(math.prod(model.p[name].event) for name in weighed),
+        effective=whole.get("effective"),
+        bias=whole.get("bias"),
+        k_hat=whole.get("k_hat"),
         caution=caution,
     )
 
 
-def _caution(scored: set[str], effective: Tensor | None, samples: int) -> str:
+def _caution(scored: set[str], found: Mapping[str, Tensor], samples: int) -> str:
+    """A sentence where the number is not to be trusted."""
     if scored:
         names = ", ".join(map(repr, sorted(scored)))
         return (
             f"The likelihood of {names} is no density of such values (a Bernoulli's of grey values is a "
             f"cross-entropy): no evidence; binarise the data, or use a Normal likelihood"
         )
+    effective, k_hat = found.get("effective"), found.get("k_hat")
     if effective is not None and samples >= 10 and float(effective.median()) < FEW:
         return (
             f"The effective sample size is {float(effective.median()):.1f} of {samples:,} (median): the "
-            f"bound is loose and its Monte Carlo error too small; take more samples, or train q longer"
+            f"bound is loose and its Monte Carlo error too small; take more samples, train q longer, or use "
+            f"method='ais'"
         )
+    if k_hat is not None and samples > 25:
+        doubted = float((k_hat > threshold(samples)).double().mean())
+        if doubted > MANY_ROWS:
+            return (
+                f"The Pareto k-hat is above {threshold(samples):.2f} in {doubted:.0%} of the rows: their "
+                f"weights have so heavy a tail that the Monte Carlo error is too small; take more samples, "
+                f"train q longer, or use method='ais'"
+            )
     return ""
 
 

@@ -1,5 +1,7 @@
 """The families, one per file."""
 
+from .bayesian_categorical import BayesianCategorical
+from .bayesian_normal import BayesianNormal
 from .bernoulli import Bernoulli
 from .categorical import Categorical
 from .columns import Columns, columns_outputs
@@ -9,6 +11,8 @@ from .log_linear import LogLinear
 from .normal import Diagonal, Full, LowRank, Normal, Spherical, StandardNormal, Tied, gaussian_outputs
 
 __all__ = [
+    "BayesianCategorical",
+    "BayesianNormal",
     "Bernoulli",
     "Categorical",
     "Columns",

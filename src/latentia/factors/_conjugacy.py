@@ -1,12 +1,86 @@
-"""Conjugate distributions of parameters: Kullback-Leibler divergences and expectations, in closed form.
+"""Conjugate distributions of parameters: priors, divergences and expectations, in closed form.
 
-P rows of a precision matrix.
+D entries of an event, P rows of a precision matrix.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+
+from ..factor import Factor
+from .covariances import Covariance, Full, Spherical, Tied
+
+Numbers = float | Sequence[float] | Tensor
+
+
+@dataclass(frozen=True)
+class NormalWishart:
+    """mu ~ N(mean, (strength Lambda)^-1), Lambda ~ Wishart(degrees, scatter^-1), in float64.
+
+    mean     `[D]`
+    scatter  S_0, `[D, D]`, of variances `[D]`, or `[1]`
+    """
+
+    mean: Tensor
+    strength: float
+    degrees: float
+    scatter: Tensor
+
+
+def normal_wishart(
+    covariance: Covariance,
+    event: Sequence[int],
+    mean: Numbers,
+    strength: float,
+    degrees: float | None,
+    scatter: Numbers,
+) -> NormalWishart:
+    """The prior of a covariance's means and precisions; a spherical one counts the D entries of each example.
+
+    Raises ValueError where it is not proper, or not of the event's size.
+    """
+    entries = math.prod(event)
+    whole = isinstance(covariance, Full | Tied)
+    least, nu = entries - 1 if whole else 0, float(entries if degrees is None else degrees)
+    if not strength > 0 or not nu > least:
+        raise ValueError(f"strength must be above 0 and degrees above {least}, got {strength} and {nu:g}")
+    location = torch.as_tensor(mean, dtype=torch.float64).reshape(-1)
+    if location.numel() not in (1, entries) or not bool(location.isfinite().all()):
+        raise ValueError(f"mean_prior must be one number or {entries}, all finite, got {mean}")
+    if whole:
+        found = torch.as_tensor(scatter, dtype=torch.float64)
+        found = found * torch.eye(entries, dtype=torch.float64) if found.ndim < 2 else found
+        symmetric = found.shape == (entries, entries) and torch.allclose(found, found.mT)
+        if not symmetric or torch.linalg.cholesky_ex(found).info > 0:
+            raise ValueError(
+                f"covariance_prior must be a positive number, or a positive definite matrix of "
+                f"{entries} x {entries}, got {scatter}"
+            )
+    elif isinstance(covariance, Spherical):
+        nu, found = nu * entries, entries * numbers_of("covariance_prior", scatter, 1)
+    else:
+        found = numbers_of("covariance_prior", scatter, entries).expand(entries)
+    return NormalWishart(location.expand(entries), float(strength), nu, found.clone())
+
+
+def numbers_of(name: str, value: Numbers, count: int) -> Tensor:
+    """Positive numbers, one or `count`, as float64 `[1]` or `[count]`. Raises ValueError for others."""
+    numbers = torch.as_tensor(value, dtype=torch.float64).reshape(-1)
+    if numbers.numel() not in (1, count) or not bool((numbers.isfinite() & (numbers > 0)).all()):
+        many = f"one positive number or {count}" if count > 1 else "a positive number"
+        raise ValueError(f"{name} must be {many}, got {value}")
+    return numbers
+
+
+def refuse_prior(factor: Factor, prior: object | None) -> None:
+    """Raise TypeError for a prior at `maximize`: a Bayesian factor has its own."""
+    if prior is not None:
+        raise TypeError(f"{type(factor).__name__} was given its prior when it was built, got {prior} too")
 
 
 def dirichlet_kl(q: Tensor, p: Tensor) -> Tensor:
@@ -42,11 +116,12 @@ def wishart_kl(degrees: Tensor, root: Tensor, prior_degrees: float, prior_root: 
     log_ratio = log_dets[0] - log_dets[1] + size * (degrees / prior_degrees).log()
     normalisers = torch.mvlgamma(prior_half, size) - torch.mvlgamma(half, size)
     pull = (half - prior_half) * _multivariate_digamma(half, size)
-    return prior_half * log_ratio + normalisers + pull + half * (trace - size)
+    divergence: Tensor = prior_half * log_ratio + normalisers + pull + half * (trace - size)
+    return divergence
 
 
 def normal_kl(strength: Tensor, prior_strength: float) -> Tensor:
-    """KL(N(m, 1 / strength) || N(m, 1 / prior_strength)) = 1/2 (r - 1 - log r), r = prior_strength / strength.
+    """KL between normals of one mean: 1/2 (r - 1 - log r), r = prior_strength / strength.
 
     Each entry of a mean adds it; `prior_strength` / 2 times the expected distance of the means comes on top.
     """

@@ -6,6 +6,7 @@ D entries, R rank, B examples; batch shapes broadcast.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple
 
@@ -19,6 +20,8 @@ from ..numerics import sum_event
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 ROWS_TOGETHER = 12  # rows of a triangular matrix that are multiplied as one block, zeros included,
 MOST_BLOCKS = 8  # until there are so many blocks
+MOST_NUMBERS = 2**18  # of a temporary array: larger ones leave the processor's cache,
+LEAST_ROWS = 128  # but fewer rows at a time than these cost more than that
 
 
 class DiagonalNormal(TorchNormal):
@@ -48,50 +51,61 @@ class IndependentNormal(Independent):  # type: ignore[type-arg]
         event = base.loc.shape[base.loc.ndim - dims :]
         shape = torch.broadcast_shapes(log_scale.shape, event)  # type: ignore[no-untyped-call]
         constant = sum_event(log_scale.expand(shape), dims) + HALF_LOG_TWO_PI * math.prod(event)
-        difference = value - base.loc
-        if difference.requires_grad or base.scale.requires_grad:
-            squares = (difference / base.scale).square()
-        else:
-            squares = difference.div_(base.scale).square_()
-        log_p: Tensor = -0.5 * sum_event(squares, dims) - constant
+        one_loc = base.loc.ndim == dims or base.loc.shape[-dims - 1] == 1
+
+        def distance(rows: Tensor) -> Tensor:
+            difference = rows - base.loc
+            if difference.requires_grad or base.scale.requires_grad:
+                return sum_event((difference / base.scale).square(), dims)
+            return sum_event(difference.div_(base.scale).square_(), dims)
+
+        plain = value.ndim == dims + 1 and one_loc
+        squares = _in_parts(distance, value, base.loc.numel()) if plain else distance(value)
+        log_p: Tensor = -0.5 * squares - constant
         return log_p
 
 
 class Whitening(NamedTuple):
-    """L^-1 `[*lead, D, D]` of covariances that all examples share, and L^-1 (loc - centre) `[*lead, 1, D]`.
+    """x -> L^-1 (x - loc), for locs and covariances that all examples share.
 
     Differences are taken from `centre` `[D]`, the mean of all locs, so that a large common offset cancels.
+
+    inverse  L^-1, `[*lead, D, D]`
+    shift    L^-1 (loc - centre), `[*lead, 1, D]`
+    blocks   of many covariances, the rows of L^-1 below each other, some rows of each in a block, as far as
+             they are not zero, `[K rows, columns]`; and those of -shift, `[K rows, 1]`
     """
 
     centre: Tensor
     inverse: Tensor
     shift: Tensor
+    blocks: tuple[tuple[Tensor, Tensor], ...]
 
     @staticmethod
     def of(loc: Tensor, scale_tril: Tensor) -> Whitening:
-        tril = scale_tril.double() if scale_tril.ndim == 2 else scale_tril.double().squeeze(-3)
-        identity = torch.eye(tril.shape[-1], dtype=tril.dtype, device=tril.device)
-        inverse = torch.linalg.solve_triangular(tril, identity.expand(tril.shape), upper=False)
         centre = loc.reshape(-1, loc.shape[-1]).mean(0)
+        inverse = _inverse(scale_tril)
         shift = (loc - centre).double() @ inverse.mT
-        return Whitening(centre, inverse.to(loc.dtype), shift.to(loc.dtype))
+        blocks = _in_blocks(inverse, shift, loc.dtype)
+        return Whitening(centre, inverse.to(loc.dtype), shift.to(loc.dtype), blocks)
 
     def distance(self, value: Tensor) -> Tensor:
         """|L^-1 (value - loc)|^2, `[*lead, B]`, for values `[B, D]`."""
-        centred = value - self.centre
-        if self.inverse.ndim == 2:
-            return _squares(centred @ self.inverse.mT - self.shift).sum(-1)
-        lead, entries = self.inverse.shape[:-2], self.inverse.shape[-1]
-        inverse, shift = self.inverse.flatten(0, -3), self.shift.reshape(-1, entries)  # [K, D, D], [K, D]
-        blocks = max(1, min(MOST_BLOCKS, entries // ROWS_TOGETHER))
-        edges = [entries * i // blocks for i in range(blocks + 1)]
+        if self.blocks:
+            return _in_parts(self._of_many, value, max(len(block) for block, _ in self.blocks))
+        return _in_parts(self._of_one, value, self.shift.numel())
+
+    def _of_one(self, value: Tensor) -> Tensor:
+        whitened = (value - self.centre) @ self.inverse.mT
+        return _squares(whitened - self.shift).sum(-1)
+
+    def _of_many(self, value: Tensor) -> Tensor:
+        lead, centred = self.inverse.shape[:-2], (value - self.centre).mT
         distance = torch.zeros((), dtype=value.dtype, device=value.device)
-        for start, stop in pairwise(edges):
-            block = inverse[:, start:stop, :stop].reshape(-1, stop)
-            offset = -shift[:, start:stop].reshape(-1, 1)
-            whitened = torch.addmm(offset, block, centred[:, :stop].mT)  # [K * rows, B]
-            distance = distance + _squares(whitened).reshape(len(inverse), stop - start, -1).sum(1)
-        return distance.reshape(*lead, len(value))
+        for block, offset in self.blocks:
+            whitened = torch.addmm(offset, block, centred[: block.shape[1]])  # [K rows, B]
+            distance = distance + _squares(whitened).reshape(*lead, -1, len(value)).sum(-2)
+        return distance
 
 
 class FullNormal(Distribution):
@@ -148,11 +162,10 @@ class FullNormal(Distribution):
                 difference = (value - loc).unsqueeze(-1)
                 whitened: Tensor = torch.linalg.solve_triangular(tril, difference, upper=False).squeeze(-1)
                 return whitened.square().sum(-1)
-            whitening = self._whitened()
             one_loc = loc.ndim == 1 or loc.shape[-2] == 1
             if value.ndim == 2 and one_loc and (tril.ndim == 2 or tril.shape[:-2] == loc.shape[:-1]):
-                return whitening.distance(value)
-            return ((value - loc) @ whitening.inverse.mT).square().sum(-1)
+                return self._whitened().distance(value)
+            return ((value - loc) @ _inverse(tril).to(loc.dtype).mT).square().sum(-1)
 
     def _whitened(self) -> Whitening:
         tracked = torch.is_grad_enabled() and (self.scale_tril.requires_grad or self.loc.requires_grad)
@@ -266,6 +279,40 @@ class LowRankNormal(Distribution):
             torch.where(observed, self.scale, torch.ones_like(self.scale)),
         )
         return kept.log_prob(value) + HALF_LOG_TWO_PI * (1 - seen).sum(-1)
+
+
+def _inverse(scale_tril: Tensor) -> Tensor:
+    """L^-1 `[*lead, D, D]` in float64, of L `[D, D]` or `[*lead, 1, D, D]`."""
+    tril = scale_tril.double() if scale_tril.ndim == 2 else scale_tril.double().squeeze(-3)
+    identity = torch.eye(tril.shape[-1], dtype=tril.dtype, device=tril.device)
+    inverse: Tensor = torch.linalg.solve_triangular(tril, identity.expand(tril.shape), upper=False)
+    return inverse
+
+
+def _in_blocks(inverse: Tensor, shift: Tensor, dtype: torch.dtype) -> tuple[tuple[Tensor, Tensor], ...]:
+    """The blocks of a Whitening; none for a single covariance."""
+    if inverse.ndim == 2:
+        return ()
+    entries = inverse.shape[-1]
+    rows, offset = (
+        inverse.to(dtype).flatten(0, -3),
+        -shift.to(dtype).reshape(-1, entries),
+    )  # [K, D, D], [K, D]
+    count = max(1, min(MOST_BLOCKS, entries // ROWS_TOGETHER))
+    edges = pairwise(entries * i // count for i in range(count + 1))
+    return tuple((rows[:, i:j, :j].reshape(-1, j), offset[:, i:j].reshape(-1, 1)) for i, j in edges)
+
+
+def _in_parts(distance: Callable[[Tensor], Tensor], value: Tensor, width: int) -> Tensor:
+    """distance(value), `[*lead, B]`, some rows at a time where `width` numbers for each would be many.
+
+    With gradients, which keep all of them, it is done at once.
+    """
+    rows = max(LEAST_ROWS, MOST_NUMBERS // width)
+    if len(value) <= rows or torch.is_grad_enabled():
+        return distance(value)
+    starts = range(0, len(value), rows)
+    return torch.cat([distance(value[start : start + rows]) for start in starts], dim=-1)
 
 
 def _squares(fresh: Tensor) -> Tensor:

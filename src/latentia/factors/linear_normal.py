@@ -16,9 +16,10 @@ from .._recorded import recorded
 from ..factor import Affine, Factor, Moments
 from ..noise import BoundNoise
 from ._regression import regression, weighted_sums
-from .gaussian import HALF_LOG_TWO_PI, DiagonalNormal, IndependentNormal
+from .gaussian import DiagonalNormal, IndependentNormal
 from .normal import LEARNT_RATE, SMALLEST_EXCESS, Diagonal, Spherical
-from .principal import PrincipalAxes, Summary, principal_axes_of
+from .normal_estimation import floor_troubles
+from .principal import PrincipalAxes, principal_axes_of
 
 
 @recorded
@@ -305,38 +306,10 @@ class LinearNormal(Factor):
                 self.set_axes(axes, None if self.states is None else state)
 
     @torch.no_grad()
-    def summary_statistics(self, summary: Summary) -> tuple[dict[str, Tensor], Tensor]:
-        """An E-step under z ~ N(0, I) that takes O(D^2 M) however many rows there are, without states.
-
-        The posterior mean of z is linear in x, so that what `statistics` sums is known from the rows' mean
-        and covariance S. With G = V W^T R^-1 and V = (I + W^T R^-1 W)^-1: sum x z^T = N S G^T and
-        sum z z^T = N (V + G S G^T), of differences from b. Returns the statistics, and the mean log-evidence
-        -(D log 2 pi + log det C + tr(C^-1 S)) / 2 with C = W W^T + R, in nats.
-
-        Rubin & Thayer (1982). Raises ValueError with states: their weights differ by row.
-        """
-        if self.states is not None:
-            raise ValueError("the moments of all rows say nothing of a state's: use statistics")
-        count, covariance = summary.count, summary.covariance
-        weight, scale = self.weight.double(), self.scale.double().expand(self.entries)
-        whitened = weight / scale.square().unsqueeze(-1)  # R^-1 W
-        precision = torch.eye(self.latent).to(weight) + weight.mT @ whitened
-        tril = torch.linalg.cholesky(precision)
-        posterior = torch.cholesky_inverse(tril)
-        gain = posterior @ whitened.mT  # [M, D]
-        away = summary.mean - self.bias.double()
-        z = gain @ away
-        xz = covariance @ gain.mT + torch.outer(away, z)
-        xx = covariance.diagonal() + away.square()
-        latent = torch.ones(self.latent + 1, self.latent + 1).to(weight)
-        latent[:-1, :-1] = posterior + gain @ xz
-        latent[:-1, -1] = latent[-1, :-1] = z
-        cross = torch.cat([xz, away.unsqueeze(-1)], dim=-1)
-        distance = (xx / scale.square()).sum() - (whitened * xz).sum()
-        log_det = scale.log().sum() + tril.diagonal().log().sum()
-        evidence = -HALF_LOG_TWO_PI * self.entries - log_det - distance / 2
-        statistics = {"latent": latent[None, None], "cross": cross[None], "square": xx[None]}
-        return {name: count * tensor for name, tensor in statistics.items()}, evidence
+    def troubles(self, name: str) -> list[str]:
+        """Which components have noise at the floor."""
+        at_floor = self.scale.double() <= (1 + 1e-6) * self.floor
+        return floor_troubles(name, at_floor.reshape(self.states or 1, -1).any(1), self.floor)
 
     def _by_state(self, parameter: Tensor) -> Tensor:
         """The parameter `[K or 1, ...]`, as a view that can be written to."""

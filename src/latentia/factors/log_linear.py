@@ -66,7 +66,9 @@ class Enumerated(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        return self.of_state(self.log_p.exp().T @ self.lookup.values.to(self.log_p))
+        values = self.lookup.values.to(self.log_p)
+        mean = self.log_p.exp().T @ values  # [Z, E]
+        return self.of_state(mean.clamp(values.amin(0), values.amax(0)))  # whatever the rounding
 
     @property
     def mode(self) -> Tensor:
@@ -101,8 +103,9 @@ class LogLinear(Factor):
     given     the parent z, an integer code; none for a root factor
     states    Z, where the features do not say
 
-    Its parameters are the F weights w, which start at zero. A value that is not in the support has
-    probability 0. Missing entries are summed out over the values that agree with the others. A draw is the
+    Features and support are kept in torch's default floating-point type, and values compared in it. The
+    parameters are the F weights w, which start at zero. A value that is not in the support has probability 0.
+    Missing entries are summed out over the values that agree with the others. A draw is the
     value at which the summed probabilities pass a uniform number.
 
     Raises ValueError for features of another shape or a support with repeats, NotEnumerableError (a
@@ -168,8 +171,8 @@ class LogLinear(Factor):
         own = _own(distribution)
         ratios, top = _ratios(own.log_p)
         flat = own.flat(value)
-        pieces = self.lookup.agreeing(*_rows(flat, own.flat(observed.expand(value.shape))))
-        mass = torch.cat([agree @ ratios for agree in pieces]).reshape(
+        pieces = self.lookup.agreeing_by_chunks(*_rows(flat, own.flat(observed.expand(value.shape))))
+        mass = torch.cat([agree.double() @ ratios for agree in pieces]).reshape(
             *flat.shape[:-1], self.states
         )  # [*lead, B, Z]
         possible = mass > 0
@@ -222,9 +225,12 @@ class LogLinear(Factor):
         rows = torch.arange(flat[..., 0].numel(), device=weight.device).reshape(flat.shape[:-1])
         shares = _summed(rows.numel(), rows, z, codes, weight)  # [N, Z]
         ratios, _ = _ratios(self.log_table())
-        pieces = self.lookup.agreeing(*_rows(flat, observed.expand(value.shape).reshape(flat.shape)))
+        pieces = self.lookup.agreeing_by_chunks(
+            *_rows(flat, observed.expand(value.shape).reshape(flat.shape))
+        )
         counts = torch.zeros(x, z, dtype=torch.float64, device=weight.device)
         for agree, share in zip(pieces, torch.split(shares, self.lookup.rows_at_once), strict=True):
+            agree = agree.double()
             mass = agree @ ratios
             counts += (torch.where(mass > 0, share / mass, 0.0).T @ agree).T
         return {"counts": ratios * counts}

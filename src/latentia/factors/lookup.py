@@ -34,6 +34,7 @@ class Lookup(nn.Module):
     def __init__(self, values: Tensor) -> None:
         super().__init__()
         self.register_buffer("values", values, persistent=False)
+        self.precision = values.dtype
         levels = [column.unique() for column in values.T]
         most = max(map(len, levels))
         padded = [torch.cat([level, level[-1:].expand(most - len(level))]) for level in levels]
@@ -64,11 +65,14 @@ class Lookup(nn.Module):
         found = (self.values[place] == flat).all(-1)
         return place.reshape(values.shape[:-1]), found.reshape(values.shape[:-1])
 
-    def agreeing(self, values: Tensor, observed: Tensor) -> Iterator[Tensor]:
-        """Which of the list agree with values `[N, E]` in every observed entry: 1 or 0 in float64, `[n, X]`.
+    def agreeing(self, values: Tensor, observed: Tensor) -> Tensor:
+        """Which of the list agree with values `[N, E]` in every observed entry, bool `[N, X]`."""
+        return torch.cat(list(self.agreeing_by_chunks(values, observed)))
 
-        Some rows n at a time, in order. They agree where the digits of the observed entries make the same
-        number, which float64 holds exactly.
+    def agreeing_by_chunks(self, values: Tensor, observed: Tensor) -> Iterator[Tensor]:
+        """As `agreeing`, `rows_at_once` rows at a time.
+
+        They agree where the digits of the observed entries make the same number, which float64 holds exactly.
         """
         values = self._rounded(values)
         ranks = torch.searchsorted(self.levels, values.T.contiguous().to(self.levels))
@@ -84,17 +88,17 @@ class Lookup(nn.Module):
             for g, place in places:
                 own = (seen[:, g] * (ranks[g, rows] * place).T).sum(1, keepdim=True)
                 agree = agree & (seen[:, g] @ (listed[g] * place) == own)
-            yield agree.double()
+            yield agree
 
     @property
     def rows_at_once(self) -> int:
-        """How many rows `agreeing` compares at a time."""
+        """How many rows `agreeing_by_chunks` compares at a time."""
         return max(16, CHUNK // len(self))
 
     def _rounded(self, values: Tensor) -> Tensor:
-        """Values as exact as the list is, no more."""
+        """Values rounded as those of the list were, so that 0.1 is found in whatever precision it comes."""
         both = values.is_floating_point() and self.values.is_floating_point()
-        return values.to(self.values.dtype) if both else values
+        return values.to(self.precision).to(self.values.dtype) if both else values
 
     def _refuse_repeats(self, ranks: Tensor, order: Tensor) -> None:
         same = (ranks[1:] == ranks[:-1]).nonzero()

@@ -33,6 +33,7 @@ from .normal_estimation import (
     Pull,
     by_state,
     constrained_tril,
+    floor_troubles,
     scatter_sums,
     shifted_scatter,
     tril_entries,
@@ -246,7 +247,10 @@ class Normal(Tabular):
         return parent.reshape(*parent.shape[: parent.ndim - (parent.ndim - 1 if dims is None else dims)], -1)
 
     def fill(self, value: Tensor, *parents: Tensor | Moments, observed: Tensor) -> Moments | None:
-        """Missing entries given those seen, where they are correlated: Bishop (2006), section 2.3.1."""
+        """Missing entries given those seen, where they are correlated; None where they are not.
+
+        The covariance is without lead where it is the same in all states, as with Tied.
+        """
         distribution = self.distribution(*(parent for parent in parents if isinstance(parent, Tensor)))
         if isinstance(distribution, Independent):
             return None
@@ -283,7 +287,8 @@ class Normal(Tabular):
             filled = self.fill(value, *parents, observed=observed)
             value, observed = (value, observed) if filled is None else (filled, None)
         mean, covariance = value if isinstance(value, Moments) else (value, None)
-        mean = mean.reshape(*mean.shape[: mean.ndim - len(self.event)], self._entries)
+        if covariance is None:
+            mean = mean.reshape(*mean.shape[: mean.ndim - len(self.event)], self._entries)
         if observed is not None and observed.ndim > 1:
             observed = observed.reshape(len(observed), self._entries)
         codes = self._codes(parents, weight)
@@ -365,6 +370,25 @@ class Normal(Tabular):
             table[alive, entries:] = found
         elif self.raw_tril.requires_grad and alive.all():
             self.raw_tril.copy_(found.squeeze(0))
+
+    @torch.no_grad()
+    def troubles(self, name: str) -> list[str]:
+        """Which components have a standard deviation, in some direction, at the floor."""
+        if not self.learns_rows and self.raw_scale is None and self.raw_tril is None:
+            return []
+        rows, slack = self.rows.double(), 1e-6 * self.floor
+        raw = rows[:, self._entries :]
+        if isinstance(self.covariance, Full | Tied):
+            tril = self._tril(raw if self.raw_tril is None else self.raw_tril.double().unsqueeze(0))
+            scale = torch.linalg.svdvals(tril)
+            slack = slack + 4 * torch.finfo(self.rows.dtype).eps * scale.amax(1, keepdim=True)
+        elif self.from_network:
+            scale = self.scale_of(raw)
+        elif self.raw_scale is not None:
+            scale = self._own_scale().double().reshape(1, 1)
+        else:
+            return []
+        return floor_troubles(name, (scale <= self.floor + slack).any(1), self.floor)
 
     def log_prior(self, prior: object) -> Tensor:
         """log p(mu, Sigma) under a NormalInverseWishart, up to a constant: what `maximize` adds.

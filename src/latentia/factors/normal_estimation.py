@@ -217,6 +217,20 @@ def constrained_tril(covariance: Tensor, floor: float) -> Tensor:
     return tril
 
 
+def floor_troubles(name: str, at_floor: Tensor, floor: float) -> list[str]:
+    """A sentence that names the states `[K]` with a standard deviation at the floor, unless K = 1."""
+    states = at_floor.nonzero().flatten().tolist()
+    if not states:
+        return []
+    shown = ", ".join(map(str, states[:5])) + (" ..." if len(states) > 5 else "")
+    where = f" in component {shown}" if len(at_floor) > 1 else ""
+    return [
+        f"{name!r}: a standard deviation is at its floor of {floor:g}{where}, without which the likelihood "
+        f"would grow without end around a few rows, or where the data do not vary: leave out constant "
+        f"columns, use fewer components or other starts (starts=, seed=), or raise floor="
+    ]
+
+
 def tril_entries(tril: Tensor) -> Tensor:
     """The diagonal of L `[..., D, D]`, then the entries below it in the order of `tril_indices`."""
     size = tril.shape[-1]

@@ -17,7 +17,7 @@ from .gaussian import FullNormal
 
 
 class Student(Distribution):
-    """x = mu + (g - mu) / sqrt(u / nu), g ~ N(mu, Sigma), u ~ chi^2(nu): one u for the D entries of g's event.
+    """x = mu + (g - mu) / sqrt(u / nu), g ~ N(mu, Sigma), u ~ chi^2(nu): one u for the D entries of g.
 
         log p(x) = log G((nu + D) / 2) - log G(nu / 2) - 1/2 log det(nu pi Sigma)
                    - (nu + D) / 2 log(1 + (x - mu)^T Sigma^-1 (x - mu) / nu),   G the gamma function

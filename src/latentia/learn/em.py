@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..errors import DivergedError
+from ..errors import DivergedError, UsageError
 from ..exact import Exact, Expectation, is_discrete
-from ..joint import MASK
+from ..joint import MASK, is_latent
 from ..model import Model
-from ..noise import Noise
+from ..noise import Noise, mixed_seed
 from .ascent import Progress, Record
-from .engine import mixed_seed
-from .steps import at_one_point, climb, statistics_of
+from .steps import arguments_of, at_one_point, climb, refuse_moments, statistics_of
 
 if TYPE_CHECKING:
     from ..data import Rows
@@ -36,6 +35,7 @@ class EMProgress(Progress):
     start      which of the starts runs
     iteration  of that start
     value      its objective at the last iteration, per example
+    change     what the last iteration but one gained
     """
 
     start: int = 0
@@ -53,6 +53,8 @@ class EM:
             posterior, which promises nothing
     priors  by variable: `maximize` then gives the MAP, and evidence plus log prior never decreases
     climbs  L-BFGS iterations of an M-step without closed form
+    starts  how many starts there will be
+    mass    how many rows each state holds at the best start's end, `[*lead]`
     """
 
     model: Model
@@ -63,13 +65,20 @@ class EM:
     chunk: int
     seed: int
     climbs: int
+    starts: int = 1
 
     def __post_init__(self) -> None:
         p = self.model.p
-        learnt = {name: p[name] for name in p if any(w.requires_grad for w in p[name].parameters())}
+        learnt = {
+            name: p[name]
+            for name in p
+            if p[name].is_bayesian or any(w.requires_grad for w in p[name].parameters())
+        }
         self.closed = {name: factor for name, factor in learnt.items() if factor.has_closed_form}
-        self.mass = torch.zeros(())  # rows of each state, [*lead]
         self.open = {name: factor for name, factor in learnt.items() if not factor.has_closed_form}
+        self.mass = torch.zeros((), dtype=torch.float64)
+        several = self.starts > 1
+        self.initial = {n: t.clone() for n, t in self.model.state_dict().items()} if several else {}
 
     @property
     def step_module(self) -> Model:
@@ -77,13 +86,41 @@ class EM:
 
     @property
     def size(self) -> int:
-        """How many rows an iteration goes through."""
-        return len(next(iter(self.rows.values()))) if isinstance(self.rows, Mapping) else len(self.rows)
+        """How many rows an iteration speaks for."""
+        return round(float(self.rows["weight"].sum())) if isinstance(self.rows, Mapping) else len(self.rows)
+
+    @property
+    def held(self) -> Mapping[str, Tensor]:
+        """The rows' tensors, whole."""
+        return self.rows if isinstance(self.rows, Mapping) else self.rows.tensors
 
     @property
     def states(self) -> dict[str, Tensor]:
-        """The values of each discrete latent."""
-        return self.model.p.states(name for name in self.exact if is_discrete(self.model.p[name]))
+        """The values of each discrete variable that is latent in the rows, or in some of them."""
+        latent = [name for name in self.exact if is_latent(name, self.held)]
+        return self.model.p.states(name for name in latent if is_discrete(self.model.p[name]))
+
+    @torch.no_grad()
+    def check(self) -> None:
+        """Raise what an iteration would, before anything is written.
+
+        NotExactError where the posterior has no closed form, UsageError where an M-step has none, TypeError
+        and ValueError for priors that do not fit.
+        """
+        p = self.model.p
+        for name in (*self.closed, *self.open):
+            if not p[name].has_density:
+                raise UsageError(
+                    f"{name!r} is computed by a net, and EM has no M-step for that: give the net to what "
+                    f"depends on {name!r}, or train by method='ascent'"
+                )
+        values = {name: value[:2] for name, value in next(self.chunks(self.rows)).items()}
+        found = self.expect(values)
+        for name, factor in self.closed.items():
+            statistics_of(name, factor, found, self.exact)
+        for name, factor in self.open.items():
+            refuse_moments(factor, arguments_of(name, factor, found, self.exact))
+        self.of_parameters()
 
     def chunks(self, rows: Rows | Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
         """Values in model units, some rows at a time."""
@@ -104,7 +141,6 @@ class EM:
         sums: dict[str, dict[str, Tensor]] = {name: {} for name in self.closed}
         kept: list[Expectation] = []
         objective, count, place = 0.0, 0.0, 0
-        mass: Tensor | float = 0.0
         noise = Noise(mixed_seed(self.seed, "em", step), self.model.device, self.model.dtype)
         for values in self.chunks(self.rows):
             found = self.expect(values, noise)
@@ -116,29 +152,36 @@ class EM:
             objective += float((found.log_evidence.double() * weight).sum())
             count += float(weight.sum())
             found = found._replace(weight=found.weight * weight.to(found.weight))
-            mass = mass + found.weight.double().sum(-1)
             for name, factor in self.closed.items():
                 _add(sums[name], statistics_of(name, factor, found, self.exact))
             if self.open:
                 kept.append(found)
-        penalty = sum(float(self.model.p[name].log_prior(prior)) for name, prior in self.priors.items())
+        of_parameters = self.of_parameters()
         for name, factor in self.closed.items():
             factor.maximize(sums[name], self.priors.get(name))
-        self.mass = torch.as_tensor(mass)
         if self.open:
             climb(self.open, kept, self.exact, self.priors, self.climbs)
-        return (objective + penalty) / count
+        return (objective + of_parameters) / count
 
-    def expect(self, values: Mapping[str, Tensor], noise: Noise) -> Expectation:
-        """The E-step of one chunk; its `log_evidence` is the objective that the E-step climbs."""
-        found = self.exact.expect(values)
-        if self.estep == "exact":
-            return found
-        return at_one_point(found, noise if self.estep == "sampled" else None)
+    def expect(self, values: Mapping[str, Tensor], noise: Noise | None = None) -> Expectation:
+        """The E-step of one chunk; its `log_evidence` is the objective that the E-step climbs.
+
+        Without noise nothing can be drawn, and a sampled E-step is an exact one.
+        """
+        found = self.exact.expect(values, expected=True)
+        if self.estep == "hard":
+            return at_one_point(found, None)
+        return found if self.estep == "exact" or noise is None else at_one_point(found, noise)
+
+    def of_parameters(self) -> float:
+        """What parameters add to the objective, in nats: their log prior, less KL(q || p) of a posterior."""
+        p = self.model.p
+        log_prior = sum(float(p[name].log_prior(prior)) for name, prior in self.priors.items())
+        return log_prior - sum(float(p[name].parameter_kl()) for name in p)
 
     @torch.no_grad()
-    def evaluate(self, rows: Rows | Mapping[str, Tensor]) -> float:
-        """The mean log-evidence of rows, in nats per example."""
+    def evaluate(self, rows: Rows) -> float:
+        """The mean log-evidence of other rows, in nats per example."""
         objective = count = 0.0
         for values in self.chunks(rows):
             value = self.exact.log_evidence(values).double()
@@ -146,6 +189,18 @@ class EM:
             objective += float((value * weight).sum())
             count += float(weight.sum())
         return objective / count
+
+    @torch.no_grad()
+    def reached(self) -> tuple[float, Tensor]:
+        """The objective at the parameters at hand, in nats per example, and the rows of each state."""
+        objective, count, mass = self.of_parameters(), 0.0, torch.zeros((), dtype=torch.float64)
+        for values in self.chunks(self.rows):
+            found = self.expect(values)
+            weight = values.get("weight", torch.ones_like(found.log_evidence)).double()
+            objective += float((found.log_evidence.double() * weight).sum())
+            count += float(weight.sum())
+            mass = mass + (found.weight.double() * weight).sum(-1).cpu()
+        return objective / count, mass
 
     def troubles(self) -> list[str]:
         """What a user should know of the estimate: empty components, variances at their floor."""
@@ -155,7 +210,7 @@ class EM:
             others = [d for d in range(self.mass.ndim) if d != place]
             shares = self.mass.sum(others) if others else self.mass
             empty = (shares < 1).nonzero().flatten().tolist()
-            if empty:
+            if empty and not self.model.p[name].is_bayesian:
                 shown = ", ".join(map(str, empty[:5])) + (" ..." if len(empty) > 5 else "")
                 found.append(
                     f"{name!r}: component {shown} holds less than one row: use fewer components, or other "
@@ -163,20 +218,29 @@ class EM:
                 )
         return found
 
+    def restart(self) -> None:
+        """The weights as they were before the first start: one start leaves nothing to the next."""
+        self.model.load_state_dict(self.initial)
+
     def tensors(self) -> dict[str, Tensor]:
-        """The weights, by name."""
-        return dict(self.model.state_dict())
+        """The weights, at hand and at first, and the mass of the states, by name."""
+        weights = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        return weights | {f"initial.{name}": t for name, t in self.initial.items()} | {"mass": self.mass}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore what `tensors` gave."""
-        self.model.load_state_dict(dict(tensors))
+        weights, self.initial = (
+            {name.removeprefix(kind): t for name, t in tensors.items() if name.startswith(kind)}
+            for kind in ("model.", "initial.")
+        )
+        self.model.load_state_dict(weights)
+        self.mass = tensors["mass"]
 
 
 def maximise(
     em: EM,
     valid: Rows | None,
     first_weights: Callable[[EM, int], Tensor | None],
-    starts: int,
     steps: int,
     tol: float,
     progress: EMProgress,
@@ -192,17 +256,14 @@ def maximise(
     clock, before = time.perf_counter(), progress.seconds
     while not progress.stopped:
         if progress.iteration == 0:
+            if progress.start > 0:
+                em.restart()
             weights = first_weights(em, progress.start)
             if weights is not None:
                 em.iterate(progress.step, weights)
         while True:
             began = time.perf_counter()
-            value = em.iterate(progress.step)
-            if not math.isfinite(value):
-                raise DivergedError(
-                    f"the objective of EM is not finite at iteration {progress.iteration + 1:,}: look for "
-                    f"extreme values in the data, or raise the floor of the variances"
-                )
+            value = _finite(em.iterate(progress.step), progress)
             progress.step += 1
             progress.iteration += 1
             progress.change = math.inf if progress.value is None else value - progress.value
@@ -212,7 +273,7 @@ def maximise(
             progress.seconds = before + now - clock
             last = converged or progress.iteration >= steps
             if last:
-                _settle(em, progress, starts, "converged" if converged else "steps")
+                _settle(em, progress, "converged" if converged else "steps")
             at = {"step": progress.step, "epoch": progress.step, "seconds": progress.seconds, "terms": {}}
             speed = em.size / max(1e-9, now - began)
             records = [at | {"split": "train", "bound": value, "examples_per_second": speed}]
@@ -223,15 +284,24 @@ def maximise(
                 break
 
 
-def _settle(em: EM, progress: EMProgress, starts: int, why: str) -> None:
+def _settle(em: EM, progress: EMProgress, why: str) -> None:
     """End a start: note whether it is the best so far, and make the next one ready."""
-    value = em.evaluate(em.rows) if starts > 1 else float(progress.value or 0.0)
-    if progress.best_value is None or value > progress.best_value:
-        progress.best_value, progress.best_step = value, progress.step
-    if progress.start + 1 >= starts:
+    value, mass = em.reached()
+    if progress.best_value is None or _finite(value, progress) > progress.best_value:
+        progress.best_value, progress.best_step, em.mass = value, progress.step, mass
+    if progress.start + 1 >= em.starts:
         progress.stopped = why
         return
     progress.start, progress.iteration, progress.value = progress.start + 1, 0, None
+
+
+def _finite(value: float, progress: EMProgress) -> float:
+    if not math.isfinite(value):
+        raise DivergedError(
+            f"the objective of EM is not finite at iteration {progress.iteration + 1:,}: look for extreme "
+            f"values in the data, or raise the floor of the variances"
+        )
+    return value
 
 
 def _first(found: Expectation, weights: Tensor, values: Mapping[str, Tensor]) -> Tensor:

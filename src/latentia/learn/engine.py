@@ -5,7 +5,6 @@ B examples of a batch, T terms of the objective.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -19,7 +18,7 @@ from torch.distributions import Distribution
 
 from ..errors import UsageError
 from ..model import Model
-from ..noise import GivenNoise, Noise, Request, Source, draw_noise
+from ..noise import GivenNoise, Noise, Request, Source, draw_noise, mixed_seed
 from ..objectives.bound import Bound, Direction
 from ..schedules import Schedule
 
@@ -35,12 +34,6 @@ OPTIMISERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]
     "sgd": (torch.optim.SGD, {"fused": True}),
 }
 LIVE = 2**22  # entries of the widest layer, times samples, that are evaluated at a time
-
-
-def mixed_seed(seed: int, purpose: str, count: int = 0) -> int:
-    """A seed for one purpose and one step of a run: any step can be repeated without those before it."""
-    digest = hashlib.blake2b(f"{seed}/{purpose}/{count}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
 
 
 @contextmanager

@@ -21,7 +21,15 @@ from .engine import Objective
 from .fit_ascent import ascent_work
 from .fit_em import em_work
 from .folder import check_run, open_run, read_metrics, write_config
-from .options import ASCENT_ONLY, checked_device, checked_keywords, chosen, make_plan, refuse_ascent_options
+from .options import (
+    ASCENT_ONLY,
+    checked_device,
+    checked_keywords,
+    chosen,
+    make_plan,
+    name_of,
+    refuse_ascent_options,
+)
 from .run import Run
 
 
@@ -77,9 +85,9 @@ def fit(
     resume       go on from the newest checkpoint in `out`; the weights end bit-equal to an unbroken run's
     overwrite    replace an existing run in `out`
     warm_start   train a fitted model further, with a fresh optimiser
-    keywords     go to the objective (samples=, beta=, ...); a function of the step becomes a schedule. EM takes
-                 start=, starts=, tol=, estep=, priors=, chunk= and climbs= (see `em_work`), and none of the
-                 options of gradient ascent
+    keywords     go to the objective (samples=, beta=, ...); a function of the step becomes a schedule. EM
+                 takes start=, starts=, tol=, estep=, priors=, chunk= and climbs= (see `em_work`), and none of
+                 the options of gradient ascent
 
     Raises UsageError for options that do not fit, DataError for data that do not, DivergedError after many
     steps that were not finite, and Interrupted on SIGINT or SIGTERM, once the state is saved.
@@ -87,8 +95,8 @@ def fit(
     objective, method = chosen(model, objective, method)
     call = inspect.signature(fit)
     others = [name for name in call.parameters if name != "keywords"]
-    takes = em_work if method == "em" else objective
-    keywords = checked_keywords(takes, keywords, others)
+    takes, who = (em_work, "method 'em'") if method == "em" else (objective, name_of(objective))
+    keywords = checked_keywords(takes, keywords, others, who)
     if model.fitted and not (resume or warm_start):
         raise UsageError(
             "this model is already fitted: pass warm_start=True to train it further, or build a new one"
@@ -113,10 +121,10 @@ def fit(
                 train,
                 valid,
                 notes,
+                resumed,
                 steps=steps,
                 seed=seed,
                 checkpoint_every=checkpoint_every,
-                resumed=resumed,
                 **keywords,
             )
         else:

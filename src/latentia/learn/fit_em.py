@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .._door import given_masks
 from .._words import did_you_mean
 from ..data import Rows
 from ..errors import UsageError
@@ -15,7 +17,7 @@ from .driver import Work, restored
 from .em import EM, ESTEPS, EMProgress, maximise
 from .options import fingerprint
 from .run import Run
-from .starts import STARTS, compressed, first_weights
+from .starts import STARTS, check_start, compressed, first_weights
 
 OBJECTIVES = {"exact": "log_evidence", "hard": "log p(x, z)", "sampled": "log p(x, z)"}
 ITERATIONS = 1000
@@ -27,6 +29,8 @@ def em_work(
     train: Rows,
     valid: Rows | None,
     notes: list[str],
+    resumed: Path | None = None,
+    /,
     *,
     start: str = "kmeans",
     starts: int = 1,
@@ -38,13 +42,12 @@ def em_work(
     steps: int | None = None,
     seed: int = 0,
     checkpoint_every: int | None = None,
-    resumed: Path | None = None,
 ) -> Work:
     """Everything ready for EM.
 
     start    "kmeans": the first posterior weights from k-means, linear maps from principal axes; "random":
              from rows drawn at random, and random linear maps; "model": the parameters as they are
-    starts   how many starts, each with its own seed; the best is kept
+    starts   how many starts, each with its own seed; the one with the best objective is kept
     tol      converged when the objective per example changes by less than `tol` times its size (at least 1)
     estep    "exact", "hard" (the most probable latents) or "sampled" (one draw of them)
     priors   conjugate priors by variable, such as {"k": Dirichlet(2.0)}: the estimate is then the MAP
@@ -73,8 +76,10 @@ def em_work(
     if points is not None:
         count = len(points["weight"])
         notes.append(f"EM runs on {count:,} points with the mean and covariance of the {len(train):,} rows")
-    chunk = max(64, min(2048, CHUNK // model.widest)) if chunk is None else chunk
-    em = EM(model, train if points is None else points, model.q, estep, priors, chunk, seed, climbs)
+    chunk = max(64, min(2048, CHUNK // _width(model, train))) if chunk is None else chunk
+    em = EM(model, train if points is None else points, model.q, estep, priors, chunk, seed, climbs, starts)
+    check_start(em, start)
+    em.check()
     length = ITERATIONS if steps is None else steps
     follows = f"the objective of the {len(train):,} training rows"
     run = Run(model, None, OBJECTIVES[estep], "em", follows, "eager", notes=notes)
@@ -99,7 +104,7 @@ def em_work(
             state.stopped = "" if state.stopped == "steps" and state.iteration < length else state.stopped
 
     def finished() -> None:
-        if state.stopped == "steps":
+        if state.stopped == "steps" and estep != "sampled":
             run.notes.append(
                 f"not converged after {length:,} iterations: the objective still changed by "
                 f"{state.change:.2g} nats per example; raise steps, or tol"
@@ -108,7 +113,7 @@ def em_work(
 
     return Work(
         em,
-        maximise(em, valid, first_weights(start), starts, length, tol, state),
+        maximise(em, valid, first_weights(start), length, tol, state),
         state,
         run,
         settings,
@@ -117,3 +122,9 @@ def em_work(
         way=f"expectation-maximisation with {estep} E-steps",
         finished=finished,
     )
+
+
+def _width(model: Model, rows: Rows) -> int:
+    """How many numbers an E-step holds for a row: with holes, covariances that differ by row."""
+    entries = max(math.prod(model.p[name].event) for name in model.p)
+    return model.widest * (entries if given_masks(rows.tensors) else 1)

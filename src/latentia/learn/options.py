@@ -55,9 +55,12 @@ def chosen(model: Model, objective: Objective | None, method: str | None) -> tup
 
 
 def checked_keywords(
-    objective: Callable[..., Any], keywords: Mapping[str, Any], others: list[str]
+    objective: Callable[..., Any], keywords: Mapping[str, Any], others: list[str], who: str
 ) -> dict[str, Any]:
-    """The objective's keywords, each one it knows. Raises UsageError with the nearest name otherwise."""
+    """The keywords of an objective, or of another function, each one that it knows.
+
+    who: what it is called. Raises UsageError with the nearest name otherwise.
+    """
     call = objective.forward if isinstance(objective, nn.Module) else objective
     parameters = list(inspect.signature(call).parameters.values())
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
@@ -66,7 +69,7 @@ def checked_keywords(
     for name in keywords:
         if name not in own:
             hint = did_you_mean(name, [*own, *others]) or f"; it takes {', '.join(own) or 'none'}"
-            raise UsageError(f"{name_of(objective)} has no option {name!r}{hint}")
+            raise UsageError(f"{who} has no option {name!r}{hint}")
     return dict(keywords)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,11 +12,12 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..exact import is_discrete
+from ..factor import Factor
 from ..factors.linear_normal import LinearNormal
 from ..factors.principal import summarise
 from ..joint import MASK, is_latent
 from ..model import Model
-from .engine import mixed_seed
+from ..noise import mixed_seed
 
 if TYPE_CHECKING:
     from ..data import Rows
@@ -24,6 +25,22 @@ if TYPE_CHECKING:
 
 STARTS = ("kmeans", "random", "model")
 SAMPLED = 50_000  # rows that k-means sees at most
+
+
+def check_start(em: EM, start: str) -> None:
+    """Raise UsageError where a start, or so many of them, make no sense for the model and its rows."""
+    sizes = _clusters_of(em)
+    if start == "model" and em.starts > 1:
+        raise UsageError("start='model' begins at the parameters as they are: leave out starts=")
+    if start != "model" and math.prod(sizes) > len(next(iter(em.held.values()))):
+        raise UsageError(
+            f"{math.prod(sizes):,} components are more than the {em.size:,} rows: use at most as many"
+        )
+    if em.starts > 1 and em.states and not sizes:
+        raise UsageError(
+            f"the states of {' and '.join(map(repr, em.states))} are no codes, and only codes have starts of "
+            f"their own: leave out starts=, and build the model with other seeds"
+        )
 
 
 def first_weights(start: str) -> Callable[[EM, int], Tensor | None]:
@@ -34,24 +51,26 @@ def first_weights(start: str) -> Callable[[EM, int], Tensor | None]:
             return None
         seed = mixed_seed(em.seed, "start", number)
         generator = torch.Generator().manual_seed(seed)
-        features, sizes = _features(em), [len(states) for states in em.states.values()]
-        labels, count = None, math.prod(sizes)
-        if count > len(features):
-            raise UsageError(
-                f"{count:,} components are more than the {len(features):,} rows: use at most as many"
-            )
-        if sizes and start == "kmeans":
-            labels = _clusters(features, count, seed)
-        elif sizes:
-            chosen = torch.randperm(len(features), generator=generator)[:count]
-            labels = _nearest(features, features[chosen])
-        _linear_maps(em, start, labels, generator)
-        if labels is None:
+        sizes = _clusters_of(em)
+        if not sizes:
+            _linear_maps(em, start, None, generator)
             return None
+        features, count = _features(em), math.prod(sizes)
+        if start == "kmeans":
+            labels = _clusters(features, count, seed)
+        else:
+            labels = _nearest(features, features[torch.randperm(len(features), generator=generator)[:count]])
+        _linear_maps(em, start, labels, generator)
         one_hot = torch.nn.functional.one_hot(labels, count).mT.to(em.model.dtype)
         return one_hot.reshape(*sizes, -1).to(em.model.device)
 
     return begin
+
+
+def _clusters_of(em: EM) -> list[int]:
+    """How many clusters begin each latent code; none where there are latent states other than codes."""
+    coded = all(em.model.p[name].coding is not None for name in em.states)
+    return [len(states) for states in em.states.values()] if coded else []
 
 
 def compressed(model: Model, rows: Rows) -> dict[str, Tensor] | None:
@@ -79,25 +98,23 @@ def compressed(model: Model, rows: Rows) -> dict[str, Tensor] | None:
 
 
 def _features(em: EM) -> Tensor:
-    """The observed variables of all rows side by side, `[N, F]`, holes at their column's mean."""
-    parts = []
+    """The observed variables of all rows side by side, `[N, F]`, less their means; 0 in holes."""
+    rows = []
     for values in em.chunks(em.rows):
-        columns = []
-        for name in em.model.p:
-            factor, mask = em.model.p[name], values.get(name + MASK)
-            if name not in values or is_latent(name, values) or not factor.has_density:
-                continue
-            seen = None if mask is None else mask.flatten(1)
-            value = values[name]
-            if factor.coding is not None:
-                value = factor.coding.encode(value)
-                seen = None if mask is None else factor.coding.spread(mask)
-            value = value.flatten(1).float()
-            columns.append(value if seen is None else torch.where(seen, value, math.nan))
-        parts.append(torch.cat(columns, 1).cpu())
-    whole = torch.cat(parts)
-    holes = whole.isnan()
-    return torch.where(holes, whole.nanmean(0).nan_to_num(), whole) if bool(holes.any()) else whole
+        observed = [name for name in em.model.p if name in values and not is_latent(name, values)]
+        rows.append(torch.cat([_entries(em.model.p[n], n, values) for n in observed], 1).cpu())
+    features = torch.cat(rows)
+    return (features - features.nanmean(0)).nan_to_num()
+
+
+def _entries(factor: Factor, name: str, values: Mapping[str, Tensor]) -> Tensor:
+    """The features of one variable `[B, F]`: codes one-hot, NaN in holes."""
+    value, mask = values[name], values.get(name + MASK)
+    if factor.coding is not None:
+        value = factor.coding.encode(value)
+        mask = None if mask is None else factor.coding.spread(mask)
+    value = value.flatten(1) if value.ndim > 1 else value.unsqueeze(1)
+    return value if mask is None else torch.where(mask.reshape(value.shape), value, math.nan)
 
 
 def _clusters(features: Tensor, count: int, seed: int) -> Tensor:
@@ -106,12 +123,11 @@ def _clusters(features: Tensor, count: int, seed: int) -> Tensor:
 
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(features), generator=generator)[: max(SAMPLED, count)]
-    shift = features.mean(0)
     kmeans = KMeans(count, n_init=1, random_state=seed % 2**32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fewer distinct rows than clusters: EM names the empty components
-        kmeans.fit((features[chosen] - shift).numpy())
-    return _nearest(features - shift, torch.from_numpy(kmeans.cluster_centers_))
+        kmeans.fit(features[chosen].numpy())
+    return _nearest(features, torch.from_numpy(kmeans.cluster_centers_))
 
 
 def _nearest(features: Tensor, centres: Tensor) -> Tensor:
@@ -125,12 +141,24 @@ def _linear_maps(em: EM, start: str, labels: Tensor | None, generator: torch.Gen
         factor = em.model.p[name]
         if not isinstance(factor, LinearNormal) or name in em.exact:
             continue
-        whole = torch.cat([values[name] for values in em.chunks(em.rows)])
-        if start == "random" or factor.latent >= math.prod(factor.event):
-            rows = whole.flatten(1).double()
-            factor.random_start(rows.mean(0), rows.var(0, correction=0), generator)
-        if start == "kmeans" and factor.latent < math.prod(factor.event):
-            states = None
-            if factor.states is not None and labels is not None:
-                states = torch.nn.functional.one_hot(labels, factor.states).mT.to(whole)
-            factor.start(whole, states)
+        rows = torch.cat([_entries(factor, name, values) for values in em.chunks(em.rows)])
+        rows = torch.where(rows.isnan(), rows.nanmean(0).nan_to_num(), rows)
+        states = None if factor.states is None else _states_of(em, factor.given[0], factor.states, labels)
+        known = factor.states is None or states is not None
+        if start == "random" or factor.latent >= rows.shape[1] or not known:
+            exact = rows.double()
+            factor.random_start(exact.mean(0), exact.var(0, correction=0), generator)
+        else:
+            factor.start(rows, None if states is None else states.to(rows))
+
+
+def _states_of(em: EM, name: str, count: int, labels: Tensor | None) -> Tensor | None:
+    """Which of the codes of `name` each row begins in, `[K, N]`: the observed one, if some are observed."""
+    places, held, hot = list(em.states), em.held, torch.nn.functional.one_hot
+    if name in held:
+        states = hot(held[name], count).mT
+        return states * held[name + MASK] if name + MASK in held else states
+    if labels is None or name not in places:
+        return None
+    sizes = tuple(len(states) for states in em.states.values())
+    return hot(torch.unravel_index(labels, sizes)[places.index(name)], count).mT

@@ -77,9 +77,15 @@ def arguments_of(name: str, factor: Factor, found: Expectation, exact: Exact) ->
 
     Enumerated variables on which the factor does not depend are summed out of the weight, and averaged out of
     Gaussian moments. Raises UsageError for a factor that joins two Gaussian latents, whose statistics would
-    need their covariance with each other.
+    need their covariance with each other, and for one that is given what is computed.
     """
     involved = (name, *factor.given)
+    for other in involved:
+        if other not in found.values:
+            raise UsageError(
+                f"p({name} | {', '.join(factor.given)}): {other!r} is computed, and EM has no M-step through "
+                f"what is computed: train by method='ascent'"
+            )
     out = [place for place, other in enumerate(found.posterior.states) if other not in involved]
     values: dict[str, Tensor | Moments] = dict(found.values)
     for other in involved:
@@ -103,6 +109,16 @@ def arguments_of(name: str, factor: Factor, found: Expectation, exact: Exact) ->
     return Arguments(values[name], parents, weight, observed)
 
 
+def refuse_moments(factor: Factor, arguments: Arguments) -> None:
+    """Raise UsageError for a factor without closed form whose value or parent is a Gaussian latent."""
+    if any(isinstance(value, Moments) for value in (arguments.value, *arguments.parents)):
+        given = f" given {', '.join(factor.given)}" if factor.given else ""
+        raise UsageError(
+            f"{type(factor).__name__}{given} has no closed-form M-step for a Gaussian latent: use "
+            f"LinearNormal in its place, or train by method='ascent'"
+        )
+
+
 def climb(
     factors: Mapping[str, Factor],
     kept: Sequence[Expectation],
@@ -112,21 +128,13 @@ def climb(
 ) -> None:
     """The M-step of factors without closed form: L-BFGS on the expected log likelihood, which never falls.
 
-    Generalised EM: Dempster, Laird & Rubin (1977), section 1. Raises UsageError for a factor with a Gaussian
-    latent parent.
+    Generalised EM: Dempster, Laird & Rubin (1977), section 1.
     """
     pieces = [
         (factor, arguments_of(name, factor, found, exact))
         for name, factor in factors.items()
         for found in kept
     ]
-    for factor, arguments in pieces:
-        if any(isinstance(value, Moments) for value in (arguments.value, *arguments.parents)):
-            given = ", ".join(factor.given)
-            raise UsageError(
-                f"{type(factor).__name__} given {given} has no closed-form M-step for a Gaussian latent: use "
-                f"LinearNormal in its place, or train by method='ascent'"
-            )
     weights = [w for factor in factors.values() for w in factor.parameters() if w.requires_grad]
     count = sum(float(found.weight.sum()) for found in kept)
     optimiser = torch.optim.LBFGS(weights, max_iter=iterations, line_search_fn="strong_wolfe")

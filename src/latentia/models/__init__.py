@@ -1,5 +1,6 @@
 """The models, each a short function with its equation and source."""
 
+from .bayesian_mixture import bayesian_gaussian_mixture
 from .linear_gaussian import factor_analysis, mixture_of_factor_analysers, ppca
 from .log_linear import log_linear
 from .mixtures import bernoulli_mixture, categorical_mixture, gaussian_mixture, neural_mixture
@@ -7,6 +8,7 @@ from .vae import autoencoder, linear_vae, vae
 
 __all__ = [
     "autoencoder",
+    "bayesian_gaussian_mixture",
     "bernoulli_mixture",
     "categorical_mixture",
     "factor_analysis",

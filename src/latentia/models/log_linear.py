@@ -39,9 +39,9 @@ def log_linear(
     support   the values that x can take, `[X, *event]`, where they are not all binary vectors
     data      chooses the event as the command line does; the model takes its schema
 
-    The weights start at random, so that the classes differ. Raises ValueError for sizes below 1, more columns or
-    values than can be enumerated, features of another shape and data that are not binary. After Schulz & Aziz
-    (2018), "Variational inference and deep generative models", a tutorial; Dempster, Laird & Rubin (1977).
+    The weights start at random, so that the classes differ. Raises ValueError for sizes below 1, more columns
+    or values than can be enumerated, features of another shape and data that are not binary. After Schulz &
+    Aziz (2018), "Variational inference and deep generative models"; Dempster, Laird & Rubin (1977).
     """
     if classes < 1:
         raise ValueError(f"a log-linear model needs at least 1 class, got classes={classes}")

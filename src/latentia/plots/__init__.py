@@ -1,16 +1,21 @@
 """Pictures: a display object per subject, and all of them for a run."""
 
 from ._display import Display, DoesNotApply
+from .components import ComponentsDisplay
 from .graph import GraphDisplay
 from .kl_per_dimension import KLDisplay
 from .latent_plane import LatentPlaneDisplay
 from .latent_scatter import LatentScatterDisplay
 from .loss import LossDisplay
+from .mixture import MixtureDisplay
 from .reconstructions import ReconstructionDisplay
+from .responsibilities import ResponsibilityDisplay
 from .run import pictures, plot_run
 from .samples import SamplesDisplay
+from .spectrum import SpectrumDisplay
 
 __all__ = [
+    "ComponentsDisplay",
     "Display",
     "DoesNotApply",
     "GraphDisplay",
@@ -18,8 +23,11 @@ __all__ = [
     "LatentPlaneDisplay",
     "LatentScatterDisplay",
     "LossDisplay",
+    "MixtureDisplay",
     "ReconstructionDisplay",
+    "ResponsibilityDisplay",
     "SamplesDisplay",
+    "SpectrumDisplay",
     "pictures",
     "plot_run",
 ]

@@ -97,6 +97,16 @@ def legend(ax: Axes, outside: bool = False, maths: bool = False, heading: str | 
     return made
 
 
+def class_colours(count: int) -> list[str]:
+    """As many different colours as there are classes."""
+    if count <= len(CLASSES):
+        return list(CLASSES[:count])
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    return [to_hex(colormaps["viridis"](i / (count - 1))) for i in range(count)]
+
+
 def write_caption(ax: Axes, text: str) -> None:
     """A caption below the figure, as wide as it is."""
     figure = figure_of(ax)

@@ -6,11 +6,12 @@ N examples; C channels, H height, W width; D columns.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -49,6 +50,18 @@ class View:
         if self.image is not None:
             return array.reshape(len(array), *self.image)
         return array.reshape(len(array), -1)[:, list(self.places)]
+
+    def scaling(self, model: Model, entries: Sequence[int]) -> tuple[Floats, Floats]:
+        """(shift [E], axes [D, E]) with which model values `[N, D]` become these entries in the data's units:
+        shift + values @ axes.
+        """
+        field = None if model.schema is None else model.schema.fields.get(self.name)
+        columns, size = getattr(field, "columns", None), math.prod(model.p[self.name].event)
+        axes, shift = np.zeros((size, len(entries))), np.zeros(len(entries))
+        for i, entry in enumerate(entries):
+            axes[entry, i] = 1.0 if columns is None else columns[entry].scale
+            shift[i] = 0.0 if columns is None else columns[entry].shift
+        return shift, axes
 
 
 def view_of(model: Model) -> View:
@@ -97,12 +110,34 @@ def data_values(model: Model, rows: Rows, view: View) -> Floats:
     return view.array(value, values.get(f"{view.name}.observed"))
 
 
+def model_rows(model: Model, rows: Rows, name: str) -> tuple[Floats, NDArray[np.bool_]]:
+    """A variable of some rows in model units, flat, `[N, D]`; and which of them have no holes, `[N]`."""
+    values = model.batch(rows, slice(None))
+    mask = values.get(f"{name}.observed")
+    found: Floats = values[name].flatten(1).double().cpu().numpy()
+    complete = (
+        np.ones(len(found), bool) if mask is None else mask.reshape(len(found), -1).all(1).cpu().numpy()
+    )
+    return found, complete
+
+
 def some_rows(model: Model, x: Any, limit: int) -> Rows:
-    """The first `limit` of the user's rows. Raises DoesNotApply where there are none."""
+    """At most `limit` of the user's rows, evenly spread, as rows may be sorted; DoesNotApply without any."""
     rows = model.rows(x)
     if len(rows) == 0:
         raise DoesNotApply("there are no rows to show")
-    return rows[:limit]
+    return rows if len(rows) <= limit else rows[torch.arange(limit) * len(rows) // limit]
+
+
+def scattered(values: Floats, seed: int = 0) -> Floats:
+    """A column of few whole numbers, each moved a little, so that points do not hide each other; others as
+    they are.
+    """
+    seen = values[np.isfinite(values)]
+    if len(np.unique(seen)) > 12 or bool((seen != np.round(seen)).any()):
+        return values
+    found: Floats = values + np.random.default_rng(seed).uniform(-0.16, 0.16, len(values))
+    return found
 
 
 def latent_names(model: Model) -> tuple[str, ...]:

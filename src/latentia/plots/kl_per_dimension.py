@@ -52,7 +52,7 @@ class KLDisplay(Display):
 
     @classmethod
     def from_model(cls, model: Model, x: Any, limit: int = 5000) -> KLDisplay:
-        """The first `limit` rows. Raises DoesNotApply where no KL splits into those of single units."""
+        """At most `limit` rows. Raises DoesNotApply where no KL splits into those of single units."""
         from .. import diagnostics
 
         if not model.latent or any(not model.q[name].has_density for name in model.latent):  # type: ignore[index]

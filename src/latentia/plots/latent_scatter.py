@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _canvas as canvas
-from ._display import Display
+from ._display import Display, DoesNotApply
 from ._values import Floats, codes_of, latent_variable, some_rows
 
 if TYPE_CHECKING:
@@ -66,13 +66,17 @@ class LatentScatterDisplay(Display):
         variable: str | None = None,
         limit: int = 5000,
     ) -> LatentScatterDisplay:
-        """The means of q(z | x) of the first `limit` rows, along `dims` (default: the two most active).
+        """The means of q(z | x) of at most `limit` rows, along `dims` (default: the two most active).
 
-        Raises DoesNotApply for a model without a continuous latent variable.
+        Raises DoesNotApply for a model without a continuous latent variable, and, unless `variable` is given,
+        for one whose components have a latent space each.
         """
+        from ..exact import Exact, is_discrete
         from ..factors import StandardNormal
 
         name = latent_variable(model, variable)
+        if variable is None and isinstance(model.q, Exact) and any(is_discrete(model.q[n]) for n in model.q):
+            raise DoesNotApply(f"{model.p.equation()}: {name!r} means another thing in each component")
         rows = some_rows(model, x, limit)
         codes = codes_of(model, rows, name)
         size = codes.shape[1]
@@ -167,7 +171,7 @@ class LatentScatterDisplay(Display):
         if self.labels is None:
             return [(name, here, canvas.BLUE) for name, here in groups]
         colours = [canvas.PALE] if groups[0][0] == "no label" else []
-        colours += _class_colours(len(groups) - len(colours))
+        colours += canvas.class_colours(len(groups) - len(colours))
         return [(name, here, colour) for (name, here), colour in zip(groups, colours, strict=True)]
 
     def _name_groups(self, ax: Axes, groups: list[tuple[str, NDArray[np.bool_]]]) -> None:
@@ -213,13 +217,3 @@ class LatentScatterDisplay(Display):
         if self.labels is not None and 1 < len(groups) <= DISCRETE:
             canvas.legend(ax, outside=True, heading=self.label)
         canvas.style(ax, self.names[0], "number of rows")
-
-
-def _class_colours(count: int) -> list[str]:
-    """As many different colours as there are classes."""
-    if count <= len(canvas.CLASSES):
-        return list(canvas.CLASSES[:count])
-    from matplotlib import colormaps
-    from matplotlib.colors import to_hex
-
-    return [to_hex(colormaps["viridis"](i / (count - 1))) for i in range(count)]

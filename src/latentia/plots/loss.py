@@ -1,7 +1,9 @@
-"""The learning curve: the bound and its terms over the steps of a run."""
+"""The learning curve: the bound and its terms over the steps of a run, or the evidence over those of EM."""
 
 from __future__ import annotations
 
+import itertools
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,22 +27,32 @@ MEANING = {
     "kl": r"$\mathrm{KL}\,(q(z\mid x)\,\Vert\,p(z))$",
 }
 MOST = 6  # panels
+DROP = 1e-6  # relative: where EM's objective falls by more, another start begins
 
 
 class LossDisplay(Display):
-    """The bound and its terms, of training batches and of the validation rows, over steps.
+    """The bound and its terms, of training batches and of the validation rows, over steps; or EM's objective
+    over iterations.
 
     train, valid  {"step": [T], "bound": [T], and each term by name: [T]}, nats per example in model units;
                   valid may be None
     best_step     the step whose weights the run kept; marked
+    em            what EM climbs, "log p(x)" or "log p(x, z)", of all training rows; None for gradient ascent
     """
 
     title = "Learning curve"
 
-    def __init__(self, train: Curves, valid: Curves | None = None, *, best_step: int | None = None) -> None:
+    def __init__(
+        self,
+        train: Curves,
+        valid: Curves | None = None,
+        *,
+        best_step: int | None = None,
+        em: str | None = None,
+    ) -> None:
         self.train = {name: np.asarray(curve, dtype=np.float64) for name, curve in train.items()}
         self.valid = {name: np.asarray(curve, dtype=np.float64) for name, curve in (valid or {}).items()}
-        self.best_step = best_step
+        self.best_step, self.em = best_step, em
 
     @classmethod
     def from_run(cls, run: Run | str | Path) -> LossDisplay:
@@ -48,16 +60,21 @@ class LossDisplay(Display):
         if isinstance(run, str | Path):
             from ..learn import read_metrics
 
-            return cls.from_history(read_metrics(Path(run)))
-        return cls.from_history(run.history)
+            return cls.from_history(read_metrics(Path(run)), em_objective(Path(run)))
+        em = None if run.method != "em" else "log p(x)" if run.objective == "log_evidence" else "log p(x, z)"
+        return cls.from_history(run.history, em)
 
     @classmethod
-    def from_history(cls, history: Sequence[Mapping[str, Any]]) -> LossDisplay:
-        """The curves of records as in metrics.jsonl; the best step has the largest validation bound."""
+    def from_history(cls, history: Sequence[Mapping[str, Any]], em: str | None = None) -> LossDisplay:
+        """The curves of records as in metrics.jsonl; the best step has the largest validation bound, or, of
+        EM, the largest objective.
+        """
         train, valid = (_curves(history, split) for split in ("train", "valid"))
         if not train and not valid:
             raise DoesNotApply("the run has told of no step yet: there is no learning curve")
         best = None
+        if em is not None and train:
+            return cls(train, valid or None, best_step=int(train["step"][np.argmax(train["bound"])]), em=em)
         if valid and np.isfinite(valid["bound"]).any():
             best = int(valid["step"][np.nanargmax(valid["bound"])])
         return cls(train, valid or None, best_step=best)
@@ -71,10 +88,14 @@ class LossDisplay(Display):
     @property
     def size(self) -> tuple[float, float]:
         count = len(self.names)
+        if self.em is not None:
+            return 6.0, 3.6
         return max(4.8, 3.5 * min(3, count) + 0.3), 2.9 * -(-count // 3) + 0.3
 
     @property
     def caption(self) -> str:
+        if self.em is not None:
+            return self._em_caption()
         text = (
             "The bound and its terms over gradient steps, in nats per example of the data as the model sees "
         )
@@ -90,6 +111,9 @@ class LossDisplay(Display):
         return text
 
     def draw(self, ax: Axes) -> None:
+        if self.em is not None:
+            self._draw_em(ax)
+            return
         names = self.names
         parts = canvas.panels(ax, len(names), min(3, len(names)))
         for part, name in zip(parts, names, strict=True):
@@ -121,8 +145,73 @@ class LossDisplay(Display):
         ax.locator_params(axis="x", nbins=5)
         ax.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
 
+    def _em_caption(self) -> str:
+        text = (
+            f"{self.em} of the training rows over the iterations of EM, each an E-step and an M-step over "
+            "all rows, in nats per example of the data as the model sees them (after preprocessing)."
+        )
+        if len(self._starts()) > 1:
+            text += " Where it falls, another start begins; the best is kept."
+        if self.valid:
+            text += " Dashed, or beside it: log p(x) of the validation rows, after the last iteration."
+        if _limits([(self.train["step"], self.train["bound"])]) is not None:
+            text += " The first iterations may lie outside the frame."
+        return text
+
+    def _starts(self) -> list[slice]:
+        """The iterations of each start: the objective of exact and hard E-steps never falls within one."""
+        bound = self.train["bound"]
+        falls = np.flatnonzero(np.diff(bound) < -DROP * np.maximum(1.0, np.abs(bound[:-1]))) + 1
+        if self.em != "log p(x)":
+            falls = falls[:0]
+        edges = [0, *falls.tolist(), len(bound)]
+        return [slice(a, b) for a, b in itertools.pairwise(edges)]
+
+    def _is_far(self) -> bool:
+        """Whether the validation rows' evidence would flatten the curve of the training rows'."""
+        bound, last = self.train["bound"], float(self.valid["bound"][-1])
+        room = float(np.ptp(bound))
+        return not bound.min() - room <= last <= bound.max() + room
+
+    def _draw_em(self, ax: Axes) -> None:
+        steps, bound = self.train["step"], self.train["bound"]
+        starts = self._starts()
+        for i, place in enumerate(starts):
+            marker = "o" if len(steps[place]) < 30 else None
+            name = "training" if i == 0 else None
+            ax.plot(steps[place], bound[place], marker=marker, ms=3, lw=1.3, color=canvas.BLUE, label=name)
+        if self.valid:
+            last, outside = float(self.valid["bound"][-1]), self._is_far()
+            label = f"validation {last:,.2f}{', outside the frame' if outside else ''}"
+            place = [np.nan] if outside else [last]
+            ax.plot(steps[:1], place, color=canvas.VERMILLION, lw=1.2, ls="--", label=label)
+            if not outside:
+                ax.axhline(last, color=canvas.VERMILLION, lw=1.2, ls="--")
+        if len(starts) > 1 and self.best_step is not None:
+            best = float(bound.max())
+            label = f"best {best:,.2f}, iteration {self.best_step:,}"
+            ax.plot([self.best_step], [best], "o", ms=6, mfc="white", mec=canvas.BLUE, label=label)
+        limits = _limits([(steps, bound)])
+        if limits is not None:
+            ax.set_ylim(*limits)
+        canvas.title(ax, "Expectation-maximisation")
+        canvas.style(ax, "iteration", f"{self.em}, nats per example", maths=False)
+        ax.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
+        ax.locator_params(axis="x", integer=True)
+        canvas.legend(ax)
+
     def _curves(self, name: str) -> list[tuple[Floats, Floats]]:
         return [(curves["step"], curves[name]) for curves in (self.train, self.valid) if name in curves]
+
+
+def em_objective(folder: Path) -> str | None:
+    """What EM climbed in a run folder, by its config.toml; None for a run of another method."""
+    path = folder / "config.toml"
+    config = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    options = {**config.get("fit", {}), **config.get("em", {})}
+    if options.get("method") != "em":
+        return None
+    return "log p(x)" if options.get("estep", "exact") == "exact" else "log p(x, z)"
 
 
 def _curves(history: Sequence[Mapping[str, Any]], split: str) -> dict[str, Floats]:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..exact import Exact, is_discrete
 from . import _canvas as canvas
 from ._display import Display, DoesNotApply
 from ._images import enlargement, limits_of, mosaic, show
-from ._values import Floats, Limits, data_values, latent_names, some_rows, view_of
+from ._values import Floats, Limits, data_values, latent_names, scattered, some_rows, view_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 PER_ROW = 12
 HEADING = "Inputs and their reconstructions (means)"
+POINT = "the decoder's mean at the encoder's mean"
 MOST = 12  # columns of a table that are shown
 
 
@@ -29,6 +31,7 @@ class ReconstructionDisplay(Display):
     inputs, reconstructions  `[N, C, H, W]` or `[N, D]` in the data's units; NaN where missing
     columns                  names of a table's columns
     limits                   intensities of black and white; the smallest and the largest by default
+    point                    what a reconstruction is, in words
 
     Raises ValueError for shapes that differ, or that are neither images nor tables.
     """
@@ -42,7 +45,9 @@ class ReconstructionDisplay(Display):
         *,
         columns: Sequence[str] = (),
         limits: Limits | None = None,
+        point: str = POINT,
     ) -> None:
+        self.point = point
         self.inputs: Floats = np.asarray(inputs, dtype=np.float64)
         self.reconstructions: Floats = np.asarray(reconstructions, dtype=np.float64)
         if self.inputs.shape != self.reconstructions.shape or self.inputs.ndim not in (2, 4):
@@ -53,7 +58,7 @@ class ReconstructionDisplay(Display):
 
     @classmethod
     def from_model(cls, model: Model, x: Any, limit: int | None = None) -> ReconstructionDisplay:
-        """decode(encode(x)) of the first `limit` rows (default: 24 images, or 1,000 rows of a table).
+        """decode(encode(x)) of at most `limit` rows (default: 24 images, or 1,000 rows of a table).
 
         Raises DoesNotApply for a model without latent variables.
         """
@@ -62,7 +67,7 @@ class ReconstructionDisplay(Display):
         view = view_of(model)
         rows = some_rows(model, x, limit or (24 if view.image is not None else 1000))
         inputs, outputs = data_values(model, rows, view), view.array(model.reconstruct(rows))
-        return cls(inputs, outputs, columns=view.columns, limits=view.limits)
+        return cls(inputs, outputs, columns=view.columns, limits=view.limits, point=_point(model))
 
     @property
     def images(self) -> bool:
@@ -83,14 +88,16 @@ class ReconstructionDisplay(Display):
         count = len(self.inputs)
         if self.images:
             return (
-                f"{count:,} inputs (above), their reconstructions (below), decode(encode(x)): the decoder's "
-                "mean at the encoder's mean. It is a mean, not a draw, and so smoother than the data."
+                f"{count:,} inputs (above), their reconstructions (below), decode(encode(x)): {self.point}. "
+                "It is a mean, not a draw, and so smoother than the data."
             )
         shown, total = min(MOST, self.inputs.shape[1]), self.inputs.shape[1]
+        whole = any(scattered(column) is not column for column in self.inputs.T[:shown])
+        moved = " Whole numbers are moved a little, so as not to hide each other." if whole else ""
         which = f"the first {shown} of {total} columns" if shown < total else "each column"
         return (
-            f"{count:,} rows: {which} in its own units, the input against decode(encode(x)), the decoder's "
-            "mean at the encoder's mean. On the line both are equal; r is their correlation."
+            f"{count:,} rows: {which} in its own units, the input against decode(encode(x)), "
+            f"{self.point}. On the line both are equal; r is their correlation.{moved}"
         )
 
     def draw(self, ax: Axes) -> None:
@@ -124,11 +131,12 @@ class ReconstructionDisplay(Display):
         shown = min(MOST, self.inputs.shape[1])
         for i, part in enumerate(canvas.panels(ax, shown, min(4, shown), HEADING)):
             x, y = self.inputs[:, i], self.reconstructions[:, i]
-            part.scatter(x, y, s=8, color=canvas.BLUE, alpha=0.5, linewidths=0, rasterized=len(x) > 500)
+            beside = scattered(x)
+            part.scatter(beside, y, s=8, color=canvas.BLUE, alpha=0.5, linewidths=0, rasterized=len(x) > 500)
             part.axline((0, 0), slope=1, color=canvas.GREY, lw=0.8, zorder=0)
             seen = np.isfinite(x) & np.isfinite(y)
             low, high = limits_of(x, y) if not seen.any() else (float(x[seen].min()), float(x[seen].max()))
-            margin = 0.06 * (high - low or 1.0)
+            margin = max(0.06 * (high - low or 1.0), 0.2 if beside is not x else 0.0)
             part.set_xlim(low - margin, high + margin)
             part.set_ylim(low - margin, high + margin)
             part.set_aspect("equal")
@@ -136,6 +144,16 @@ class ReconstructionDisplay(Display):
             canvas.style(part, self.columns[i], "reconstruction" if i % 4 == 0 else "", maths=False)
             correlation = _correlation(x, y)
             part.text(0.05, 0.95, correlation, transform=part.transAxes, va="top", fontsize=canvas.SMALL)
+
+
+def _point(model: Model) -> str:
+    """What a reconstruction is, in words."""
+    if not isinstance(model.q, Exact):
+        return POINT
+    parts = [
+        f"the {'most probable' if is_discrete(model.q[n]) else 'posterior mean of'} {n}" for n in model.q
+    ]
+    return f"the mean of p(x | {', '.join(model.q)}) at {' and '.join(parts)}"
 
 
 def _correlation(x: Floats, y: Floats) -> str:

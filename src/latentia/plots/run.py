@@ -9,19 +9,25 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ._display import Display, DoesNotApply
+from ._values import some_rows
+from .components import ComponentsDisplay
 from .graph import GraphDisplay
 from .kl_per_dimension import KLDisplay
 from .latent_plane import LatentPlaneDisplay
 from .latent_scatter import LatentScatterDisplay
 from .loss import LossDisplay
+from .mixture import MixtureDisplay
 from .reconstructions import ReconstructionDisplay
+from .responsibilities import ResponsibilityDisplay
 from .samples import SamplesDisplay
+from .spectrum import SpectrumDisplay
 
 if TYPE_CHECKING:
     from ..data import Data, Rows
     from ..learn import Run
     from ..model import Model
 
+OF_ROWS = ("reconstructions", "mixture", "responsibilities", "latent_scatter", "kl_per_dimension")
 FEW = 100  # test rows: below it, pictures show all rows
 
 
@@ -50,9 +56,16 @@ def pictures(
            `rows` of them are used
     run    a Run, or a run folder, for the learning curve
     """
-    x = model.rows(rows_to_show(data)[0])[:rows]
+    from ..data import Data
+
+    x = some_rows(model, rows_to_show(data)[0], rows)
+    trained = data.train if isinstance(data, Data) else x
     makers: dict[str, Callable[[], Display]] = {
         "graph": lambda: GraphDisplay.from_model(model),
+        "components": lambda: ComponentsDisplay.from_model(model, x),
+        "mixture": lambda: MixtureDisplay.from_model(model, x),
+        "responsibilities": lambda: ResponsibilityDisplay.from_model(model, x),
+        "spectrum": lambda: SpectrumDisplay.from_model(model, trained),
         "reconstructions": lambda: ReconstructionDisplay.from_model(model, x),
         "samples": lambda: SamplesDisplay.from_model(model, x),
         "latent_plane": lambda: LatentPlaneDisplay.from_model(model, x),
@@ -86,5 +99,4 @@ def plot_run(run_folder: str | Path, model: Model, data: Data | Rows | Any, rows
 
 def caption_of(name: str, display: Display, which: str) -> str:
     """The caption, with the rows that the picture is of."""
-    shows_rows = name in ("reconstructions", "latent_scatter", "kl_per_dimension")
-    return f"{display.caption} {which}".rstrip() if shows_rows else display.caption
+    return f"{display.caption} {which}".rstrip() if name in OF_ROWS else display.caption

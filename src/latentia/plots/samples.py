@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from . import _canvas as canvas
 from ._display import Display, DoesNotApply
 from ._images import limits_of, mosaic, show
-from ._values import Floats, Limits, data_values, some_rows, view_of
+from ._values import Floats, Limits, data_values, scattered, some_rows, view_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,7 +105,13 @@ class SamplesDisplay(Display):
         against = f" over {len(self.data):,} rows of the data" if self.data is not None else ""
         what = "decoder means at draws from the prior" if self.mean else "draws of x from p"
         units = "each column in its own units; on the diagonal, histograms as densities"
+        if any(self._is_whole(i) for i in range(shown)):
+            units += "; whole numbers are moved a little, so as not to hide each other"
         return f"{count:,} {what}{against}, {units}.{which}"
+
+    def _is_whole(self, i: int) -> bool:
+        column = self.samples[:, i]
+        return scattered(column) is not column
 
     def _columns(self) -> int:
         return math.ceil(math.sqrt(len(self.samples)))
@@ -144,7 +150,8 @@ class SamplesDisplay(Display):
                             label=name,
                         )
                     else:
-                        part.scatter(values[:, j], values[:, i], s=6, color=colour, alpha=0.45, linewidths=0)
+                        x, y = scattered(values[:, j], j), scattered(values[:, i], i)
+                        part.scatter(x, y, s=6, color=colour, alpha=0.45, linewidths=0)
                 part.set_xlim(*ranges[j])
                 if i != j:
                     part.set_ylim(*ranges[i])
@@ -167,4 +174,6 @@ def _range(columns: list[Floats]) -> Limits:
     cut = [np.nanquantile(column, (0.005, 0.995)) for column in columns]
     low, high = min(float(q[0]) for q in cut), max(float(q[1]) for q in cut)
     margin = 0.08 * (high - low or 1.0)
+    if any(scattered(column) is not column for column in columns):
+        margin = max(margin, 0.25)
     return low - margin, high + margin

@@ -53,7 +53,7 @@ def test_kl_per_dimension_is_the_closed_form_and_sums_to_the_elbos(x: torch.Tens
 def test_it_does_not_depend_on_how_rows_are_batched(x: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     model = linear_model([2.0, 0.5, 0.0], 0.5)
     whole = lt.diagnostics.kl_per_dimension(model, x)
-    monkeypatch.setattr(lt.diagnostics, "CHUNK", 7)
+    monkeypatch.setattr("latentia.diagnostics._rows.CHUNK", 7)
     torch.testing.assert_close(lt.diagnostics.kl_per_dimension(model, x), whole)
 
 

@@ -1,4 +1,4 @@
-"""Diagnostics: which latent units are used, what each costs, and whether the posterior has collapsed.
+"""Which latent units are used, and what each costs.
 
 N rows; u is one latent unit, an entry of a latent variable's event.
 """
@@ -6,29 +6,21 @@ N rows; u is one latent unit, an entry of a latent variable's event.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from .factors.kl import closed_kl_entries
-from .noise import Noise
-from .objectives.elbo import analytic_kl, elbo
+from ..factors.kl import closed_kl_entries
+from ..noise import Noise
+from ..objectives.elbo import analytic_kl, elbo
+from ._rows import PerUnit, batches, one_or_all
 
 if TYPE_CHECKING:
-    from .data import Rows
-    from .model import Model
+    from ..model import Model
 
 ACTIVE = 0.01  # the variance above which Burda et al. call a unit active
-COLLAPSED = 0.1  # nats: a total KL below this says nothing about x
-CHUNK = 1000
-MORE_USE = (
-    "a warm-up of beta (linear_warmup, --warmup), free bits (--free-bits), a smaller beta, or networks of "
-    "more capacity"
-)
-
-PerUnit = Tensor | dict[str, Tensor]
 
 
 def activity(model: Model, rows: Any) -> PerUnit:
@@ -53,7 +45,7 @@ def activity(model: Model, rows: Any) -> PerUnit:
         for name, mean in named.items()
         if name in model.p and model.p[name].coding is None
     }
-    return _one_or_all(found)
+    return one_or_all(found)
 
 
 def active_units(model: Model, rows: Any, threshold: float = ACTIVE) -> PerUnit:
@@ -66,6 +58,12 @@ def active_units(model: Model, rows: Any, threshold: float = ACTIVE) -> PerUnit:
     if isinstance(found, Mapping):
         return {name: variance > threshold for name, variance in found.items()}
     return found > threshold
+
+
+def count_active(active: PerUnit) -> tuple[int, int]:
+    """How many units are active, and of how many."""
+    tensors = list(active.values()) if isinstance(active, Mapping) else [active]
+    return sum(int(t.sum()) for t in tensors), sum(math.prod(t.shape) for t in tensors)
 
 
 def kl_per_dimension(model: Model, rows: Any, seed: int = 0) -> PerUnit | None:
@@ -83,7 +81,7 @@ def kl_per_dimension(model: Model, rows: Any, seed: int = 0) -> PerUnit | None:
     rows = model.rows(rows)
     sums: dict[str, Tensor] = {}
     with torch.no_grad():
-        for values in _batches(model, rows):
+        for values in batches(model, rows):
             done = model.q.complete(values, noise)
             for name, pair in analytic_kl(model.p, model.q, done).items():
                 entries = closed_kl_entries(*pair)
@@ -94,7 +92,7 @@ def kl_per_dimension(model: Model, rows: Any, seed: int = 0) -> PerUnit | None:
                 size = len(next(iter(values.values())))
                 part = entries.mean(0) * size
                 sums[name] = part if name not in sums else sums[name] + part
-    return _one_or_all({name: part.cpu() / len(rows) for name, part in sums.items()}) if sums else None
+    return one_or_all({name: part.cpu() / len(rows) for name, part in sums.items()}) if sums else None
 
 
 def total_kl(model: Model, rows: Any, seed: int = 0) -> float:
@@ -104,53 +102,7 @@ def total_kl(model: Model, rows: Any, seed: int = 0) -> float:
     model.require_density()
     rows, noise, total = model.rows(rows), Noise(seed, model.device, model.dtype), 0.0
     with torch.no_grad():
-        for values in _batches(model, rows):
+        for values in batches(model, rows):
             terms = elbo(model.p, model.q, values, noise).terms
             total += float(terms["kl"].double().sum()) if "kl" in terms else 0.0
     return total / len(rows)
-
-
-def collapse_warning(model: Model, rows: Any) -> str | None:
-    """A sentence with its remedy when the posterior has collapsed on these rows, wholly or in most units;
-    else None.
-
-    Collapsed: the total KL is below 0.1 nat, or no unit is active. Mostly collapsed: fewer than half of
-    the units are active.
-
-    Bowman et al. (2016), "Generating sentences from a continuous space"; Lucas et al. (2019), "Don't
-    blame the ELBO!".
-    """
-    rows = model.rows(rows)
-    if not model.latent or any(
-        model.q is not None and not model.q[name].has_density for name in model.latent
-    ):
-        return None
-    kl = total_kl(model, rows)
-    used, units = count_active(active_units(model, rows)) if len(rows) > 1 else (1, 1)
-    if kl < COLLAPSED or (units and used == 0):
-        return (
-            f"The posterior has collapsed: q(z | x) is the prior whatever x is (KL {kl:.2g} nats, "
-            f"{used} of {units} units active), so z says nothing about x. Fit again with {MORE_USE}."
-        )
-    if used < units / 2:
-        return (
-            f"Most of the posterior has collapsed: {used} of {units} latent units are active, and the "
-            f"others follow the prior. A smaller latent size would do as well; to use more units, fit with "
-            f"{MORE_USE}."
-        )
-    return None
-
-
-def count_active(active: PerUnit) -> tuple[int, int]:
-    """How many units are active, and of how many."""
-    tensors = list(active.values()) if isinstance(active, Mapping) else [active]
-    return sum(int(t.sum()) for t in tensors), sum(math.prod(t.shape) for t in tensors)
-
-
-def _batches(model: Model, rows: Rows) -> Iterator[dict[str, Tensor]]:
-    for start in range(0, len(rows), CHUNK):
-        yield model.batch(rows, slice(start, start + CHUNK))
-
-
-def _one_or_all(values: dict[str, Tensor]) -> PerUnit:
-    return next(iter(values.values())) if len(values) == 1 else values

@@ -1,0 +1,45 @@
+"""A number for each row, and its mean with two errors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A number for each of N rows.
+
+    values     `[N]`
+    mc_errors  `[N]`, the Monte Carlo standard error of each, given its row; zeros where nothing is drawn
+    """
+
+    values: Tensor
+    mc_errors: Tensor
+
+    @property
+    def mean(self) -> float:
+        """Mean over the rows."""
+        return float(self.values.double().mean())
+
+    @property
+    def mc_error(self) -> float:
+        """Monte Carlo standard error of the mean, given these rows: sqrt(sum_i e_i^2) / N."""
+        return float(self.mc_errors.double().square().sum().sqrt()) / len(self.values)
+
+    @property
+    def se(self) -> float:
+        """Standard error of the mean over rows: what another sample of rows would change. NaN for one row."""
+        if len(self.values) < 2:
+            return math.nan
+        return float(self.values.double().std() / math.sqrt(len(self.values)))
+
+    def __str__(self) -> str:
+        parts = [f"Monte Carlo {self.mc_error:.2g}"] if self.mc_error else []
+        parts += [f"rows {self.se:.2g}"] if len(self.values) > 1 else ["one row"]
+        return f"{self.mean:.4f} (standard errors: {', '.join(parts)})"
+
+    def __repr__(self) -> str:
+        return f"{self}, N = {len(self.values)}"

@@ -1,0 +1,141 @@
+"""Annealed importance sampling, forward for a lower bound and backward for an upper one.
+
+C chains, B examples, T intermediate distributions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..joint import Joint, Values
+from ..noise import Noise
+from .annealing import Latents, Moves, Path, betas
+from .importance import Stream, Weighed
+
+SCHEDULES = ("linear", "sigmoidal", "adaptive")
+PILOT = 4  # the tuning run visits a fourth of the distributions, with a fourth of the chains
+
+
+@dataclass(frozen=True)
+class Annealing:
+    """How to anneal.
+
+    distributions  T, how many steps from f_0 to p(x, z)
+    chains         C, independent runs per example
+    schedule       "linear", "sigmoidal", or "adaptive": steps at equal thermodynamic length
+    leapfrogs      of a transition of Hamiltonian Monte Carlo
+    """
+
+    distributions: int = 500
+    chains: int = 16
+    schedule: str = "adaptive"
+    leapfrogs: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("distributions", "chains", "leapfrogs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.schedule not in SCHEDULES:
+            known = ", ".join(map(repr, SCHEDULES))
+            raise ValueError(f"schedule {self.schedule!r} is unknown: use {known}")
+
+
+def ais(p: Joint, start: Joint, values: Values, noise: Noise, how: Annealing) -> Weighed:
+    """log (1/C) sum_c w_c, log w_c = sum_t (beta_t - beta_t-1) log(p(x, z_t-1) / f_0(z_t-1)).
+
+    z_t comes from z_t-1 by a transition that leaves f_beta_t invariant. E[value] <= log p(x). Step sizes, and
+    the adaptive schedule, are tuned on a run of their own and then held fixed, so that the weights are
+    unbiased.
+
+    Neal (2001); Wu, Burda, Salakhutdinov & Grosse (2017).
+    """
+    path = Path(p, start, values)
+    moves, schedule = tuned(path, noise, how)
+    latents = path.draw(noise, how.chains)
+    return _weighed(anneal(path, latents, moves, schedule))
+
+
+def reverse_ais(
+    p: Joint, start: Joint, values: Values, truth: Latents, noise: Noise, how: Annealing
+) -> Weighed:
+    """An upper bound, E[value] >= log p(x), for x drawn with z from p: the same path walked backward.
+
+    truth: the z with which x was drawn, `[B, *event]`: an exact draw from p(z | x). Of the backward weights,
+    E[1 / w] = 1 / p(x), so -log (1/C) sum_c 1 / w_c is at least log p(x) on average.
+
+    Grosse, Ghahramani & Adams (2015), "Sandwiching the marginal likelihood using bidirectional Monte Carlo".
+    """
+    path = Path(p, start, values)
+    moves, schedule = tuned(path, noise, how)
+    # C chains from one exact draw share it, so they are not independent; each alone is an exact draw.
+    latents = {name: value.expand(how.chains, *value.shape) for name, value in truth.items()}
+    backward = anneal(path, latents, moves, schedule, backward=True)
+    found = _weighed(backward)
+    return found._replace(value=-found.value, bias=-found.bias)
+
+
+def anneal(path: Path, latents: Latents, moves: Moves, schedule: Tensor, backward: bool = False) -> Tensor:
+    """log w of each chain, `[C, B]`; of a walk from p(x, z) back to f_0 it is log 1 / w."""
+    log_w: Tensor | None = None
+    count = len(schedule) - 1
+    order = range(count, 0, -1) if backward else range(1, count + 1)
+    for t in order:
+        if backward:
+            latents = moves(latents, float(schedule[t]), t - 1)
+        with torch.no_grad():
+            first, target = path.parts(latents)
+        step = float(schedule[t] - schedule[t - 1]) * (target - first)
+        step = -step if backward else step
+        log_w = step if log_w is None else log_w + step
+        if not backward and t < count:
+            latents = moves(latents, float(schedule[t]), t - 1)
+    if log_w is None:
+        raise ValueError("a path needs at least one step")
+    return log_w
+
+
+def tuned(path: Path, noise: Noise, how: Annealing) -> tuple[Moves, Tensor]:
+    """Moves with their step sizes along the path, and its schedule, from a shorter run."""
+    first = "sigmoidal" if how.schedule == "adaptive" else how.schedule
+    pilot = betas(max(10, how.distributions // PILOT), first)
+    size = len(next(iter(path.values.values())))
+    step = torch.full((size,), 0.1, dtype=noise.dtype, device=noise.generator.device)
+    moves = Moves(path, noise.generator, step, how.leapfrogs, tuning=True)
+    latents = path.draw(noise, max(2, how.chains // PILOT))
+    steps, spreads = [], []
+    for t, beta in enumerate(pilot[1:].tolist()):
+        latents = moves(latents, beta, t)
+        steps.append(moves.step)
+        with torch.no_grad():
+            first_part, target = path.parts(latents)
+        spreads.append((target - first_part).double().std(0).mean())
+    schedule = betas(how.distributions, first)
+    if how.schedule == "adaptive":
+        schedule = _equal_length(pilot, torch.stack(spreads), how.distributions)
+    places = torch.searchsorted(pilot[1:], schedule[1:]).clamp(max=len(steps) - 1)
+    return replace(moves, step=torch.stack(steps)[places.to(step.device)], tuning=False), schedule
+
+
+def _equal_length(pilot: Tensor, spreads: Tensor, count: int) -> Tensor:
+    """Betas at equal thermodynamic length, the integral of std(log p(x, z) - log f_0(z)) over beta.
+
+    Gelman & Meng (1998), section 3.3.
+    """
+    pieces = spreads.cpu() * pilot.diff()
+    length = torch.cat([torch.zeros(1, dtype=torch.float64), pieces.cumsum(0)])
+    wanted = torch.linspace(0, 1, count + 1, dtype=torch.float64) * length[-1]
+    right = torch.searchsorted(length, wanted).clamp(1, len(length) - 1)
+    left = right - 1
+    share = (wanted - length[left]) / (length[right] - length[left]).clamp(min=1e-300)
+    found = pilot[left] + share.clamp(0, 1) * (pilot[right] - pilot[left])
+    found[0], found[-1] = 0.0, 1.0
+    return found
+
+
+def _weighed(log_w: Tensor) -> Weighed:
+    stream = Stream(len(log_w))
+    stream.add(log_w)
+    return stream.weighed()

@@ -1,0 +1,88 @@
+"""What a model with exact posterior says of x before any row is seen: its components and their Gaussians.
+
+K components, D entries of an event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ..exact import Exact, is_discrete
+from ..linear_gaussian import Stack
+from ._display import DoesNotApply
+from ._values import Floats
+
+if TYPE_CHECKING:
+    from ..data import Rows
+    from ..model import Model
+
+LARGEST = 2000  # entries of an event whose covariance is shown
+CHUNK = 2**22  # entries, times states, that live at a time
+
+
+def component_variable(model: Model) -> str:
+    """The latent code k whose values are the components. Raises DoesNotApply where there is no single one."""
+    if not isinstance(model.q, Exact):
+        raise DoesNotApply(f"{model.p.equation()} has no exact posterior of components")
+    names = [name for name in model.q if is_discrete(model.p[name])]
+    if len(names) != 1 or model.p[names[0]].given or model.p[names[0]].event:
+        raise DoesNotApply(f"{model.p.equation()} has no single variable whose codes are components")
+    return names[0]
+
+
+@torch.no_grad()
+def component_weights(model: Model) -> Floats:
+    """p(k), `[K]`."""
+    factor = model.p[component_variable(model)]
+    found: Floats = factor.log_prob(factor.support()).exp().double().cpu().numpy()
+    return found
+
+
+@torch.no_grad()
+def responsibilities(model: Model, rows: Rows) -> Floats:
+    """p(k | x) of each row, `[N, K]`."""
+    name, step, parts = component_variable(model), max(1, CHUNK // model.widest), []
+    for start in range(0, len(rows), step):
+        found = model.posterior(rows[start : start + step])
+        of = found[name] if isinstance(found, Mapping) else found
+        parts.append(of.probs.double().cpu())  # type: ignore[attr-defined]
+    whole: Floats = torch.cat(parts).numpy()
+    return whole
+
+
+@torch.no_grad()
+def gaussians(model: Model, variable: str) -> tuple[Floats, Floats]:
+    """Mean `[K, D]` and covariance `[K, D, D]` of p(x | k) in model units, Gaussian latents integrated out.
+
+    K = 1 without components. Raises DoesNotApply where p(x | k) is not Gaussian.
+    """
+    p, stack, parents = model.p, Stack(), []
+    if not isinstance(model.q, Exact):
+        raise DoesNotApply(f"{p.equation()} has no exact posterior")
+    values = p.states([name for name in model.q if is_discrete(p[name])])
+    if len(values) > 1:
+        raise DoesNotApply(f"{p.equation()} has several discrete latent variables")
+    if torch.Size(p[variable].event).numel() > LARGEST:
+        raise DoesNotApply(f"{variable!r} has too many entries to show their covariance")
+    for name in (*(name for name in model.q if name not in values), variable):
+        factor = p[name]
+        given = [
+            None if parent in stack.places else p.feature(name, parent, values) for parent in factor.given
+        ]
+        affine = factor.affine(*given)
+        if affine is None:
+            raise DoesNotApply(f"p({name}) is not Gaussian given the components")
+        parents = [parent for parent in factor.given if parent in stack.places]
+        stack.add(name, affine, tuple(parents), len(factor.event))
+    if stack.mean is None or stack.covariance is None:
+        raise DoesNotApply(f"{p.equation()} says nothing of {variable!r}")
+    place = stack.places[variable]
+    mean, covariance = stack.mean[..., place], stack.covariance[..., place, place]
+    size = mean.shape[-1]
+    means: Floats = np.asarray(mean.reshape(-1, size).double().cpu())
+    covariances: Floats = np.asarray(covariance.reshape(-1, size, size).double().cpu())
+    return means, covariances

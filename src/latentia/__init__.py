@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from . import data, diagnostics, errors, models, nets, plots, schedules, testing
     from .archive import load_model, save
+    from .comparison import Comparison, compare
     from .conditional import condition, impute, marginal
     from .data import load_data
     from .evidence.bdmc import Sandwich, bdmc
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     ".archive": ("load_model", "save"),
+    ".comparison": ("Comparison", "compare"),
     ".conditional": ("condition", "impute", "marginal"),
     ".data": ("load_data",),
     ".evidence": ("Estimate", "Sandwich", "bdmc", "log_evidence"),
@@ -86,6 +88,7 @@ __all__ = [
     "Bound",
     "Categorical",
     "Columns",
+    "Comparison",
     "Constant",
     "ConvDecoder",
     "ConvEncoder",
@@ -110,6 +113,7 @@ __all__ = [
     "Table",
     "bdmc",
     "Tied",
+    "compare",
     "condition",
     "data",
     "diagnostics",

@@ -146,6 +146,12 @@ class Exact(nn.Module):
             if not factor.has_density:
                 continue
             touched = tuple(parent for parent in factor.given if parent in gaussian)
+            for parent in factor.given:
+                if parent in self.p and parent not in known and parent not in touched:
+                    raise NotExactError(
+                        f"p({name} | {', '.join(factor.given)}): {parent!r} is computed from a Gaussian "
+                        f"latent, so the posterior has no closed form: use an inference model, q = Joint(...)"
+                    )
             mask = known.get(name + MASK)
             if name in gaussian:
                 stack.add(name, self._affine(name, known, gaussian), touched, len(factor.event))
@@ -203,16 +209,17 @@ class Exact(nn.Module):
             name: value for name, value in values.items() if name.removesuffix(MASK) not in found.states
         }
         log_q, log_weight = Densities(), -math.log(samples)
-        known = torch.zeros_like(found.log_evidence)
+        known, lowest = torch.zeros_like(found.log_evidence), torch.finfo(weights.dtype).min / 4
+        possible = weights.clamp(min=lowest)  # the sum of -inf alone would have no gradient
         for place, (name, states) in zip(range(lead), found.states.items(), strict=True):
             states = states.unsqueeze(lead)
             filled[name] = states.expand(*states.shape[: lead + 1], size, *self.p[name].event)
             upto = (
-                torch.logsumexp(weights, tuple(range(place + 1, lead)), keepdim=True)
+                torch.logsumexp(possible, tuple(range(place + 1, lead)), keepdim=True)
                 if place + 1 < lead
-                else weights
+                else possible
             )
-            impossible = upto == -math.inf  # the label of an observed row is another
+            impossible = upto < lowest / 2  # the label of an observed row is another
             log_q.add(name, torch.where(impossible, 0.0, upto - known).unsqueeze(lead))
             known = torch.where(impossible, 0.0, upto)
         if found.gaussian is not None:
@@ -268,12 +275,6 @@ class Exact(nn.Module):
     def _affine(self, name: str, known: Values, gaussian: Sequence[str]) -> Affine:
         """A factor with Gaussian latent parents, or of a Gaussian latent, as linear-Gaussian."""
         factor = self.p[name]
-        for parent in factor.given:
-            if parent not in known and parent not in gaussian:
-                raise NotExactError(
-                    f"p({name} | {', '.join(factor.given)}): {parent!r} is computed from a Gaussian latent, "
-                    f"so the posterior has no closed form: use an inference model, q = Joint(...)"
-                )
         parents = [
             None if parent in gaussian else self.p.feature(name, parent, known) for parent in factor.given
         ]

@@ -198,7 +198,7 @@ def _evidence(estimates: Sequence[Estimate], model: Model, of: str, splits: Sequ
 def _criteria(model: Model, estimates: Mapping[str, Estimate]) -> list[str]:
     """BIC and AIC of the training rows."""
     trained = estimates.get("train")
-    if trained is None or trained.direction != "exact":
+    if trained is None or trained.direction != "exact" or any(model.p[n].is_bayesian for n in model.p):
         return []
     count = free_parameters(model.p)
     text = (

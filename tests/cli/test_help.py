@@ -85,7 +85,10 @@ def test_torch_is_imported_with_sleeping_threads() -> None:
         (["fit", "digits", "--model", "vea"], "did you mean 'vae'?"),
         (["fit", "digits", "--objective", "ebo"], "did you mean 'elbo'?"),
         (["fit", "digits", "--hidden", "a,b"], "hidden must be whole numbers"),
-        (["fit", "digits", "--covariance", "low-rank"], "covariance is diagonal, full or low-rank:RANK"),
+        (
+            ["fit", "digits", "--covariance", "low-rank"],
+            "covariance is diagonal, full, spherical, tied or low-rank:RANK",
+        ),
         (["fit", "digits", "--schedule", "5=x"], "schedule must be constant"),
         (["fit", "digits", "--objective", "iwae", "--beta", "2"], "objective iwae has no option 'beta'"),
         (["fit", "digits", "--objective", "iwae", "--warmup", "2"], "objective iwae has no beta to warm up"),

@@ -34,6 +34,11 @@ class ExactCase:
     latents: tuple[str, ...] | None = None
     binary: bool = False
 
+    @property
+    def has_gaussian(self) -> bool:
+        exact = self.exact()
+        return any(not is_discrete(exact[name]) for name in exact)
+
     def exact(self, seed: int = 0) -> lt.Exact:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -43,20 +48,21 @@ class ExactCase:
                     parameter.data.add_(0.2 * torch.randn_like(parameter))
         return lt.Exact(p, self.latents)
 
-    def values(self, exact: lt.Exact, how: str) -> dict[str, Tensor]:
+    def values(self, exact: lt.Exact, how: str, rows: int = ROWS) -> dict[str, Tensor]:
         """The rows: "whole", with "holes" in x, or with "labels", which some rows hold of what is discrete."""
-        generator = torch.Generator().manual_seed(1)
-        x = torch.randn(ROWS, 3, generator=generator, dtype=torch.float64)
-        values = {"x": (x > 0).double() if self.binary else x, **(self.others or {})}
+        generator, number = torch.Generator().manual_seed(1), torch.arange(rows)
+        x = torch.randn(rows, 3, generator=generator, dtype=torch.float64)
+        others = {name: value[number % len(value)] for name, value in (self.others or {}).items()}
+        values = {"x": (x > 0).double() if self.binary else x, **others}
         if how == "holes":
-            values["x" + MASK] = torch.rand(ROWS, 3, generator=generator) < 0.6
+            values["x" + MASK] = torch.rand(rows, 3, generator=generator) < 0.6
             values["x" + MASK][0] = False
             values["x"] = values["x"] * values["x" + MASK]
         if how == "labels":
             for place, name in enumerate(name for name in exact if is_discrete(exact[name])):
                 support = exact[name].support()
-                values[name] = support[torch.arange(ROWS) % len(support)]
-                values[name + MASK] = torch.arange(ROWS) % (2 + place) == place
+                values[name] = support[number % len(support)]
+                values[name + MASK] = number % (2 + place) == place
         return values
 
 

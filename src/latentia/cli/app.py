@@ -13,7 +13,7 @@ from cyclopts import App, CycloptsError, Group
 
 from .. import __version__
 from ..errors import LatentiaError
-from . import data, embed, evaluate, fit, impute, models, plot, reconstruct, sample, score
+from . import compare, data, embed, evaluate, fit, impute, models, plot, reconstruct, sample, score
 from .register import register
 
 TOUR = """\
@@ -25,6 +25,8 @@ A tour, on handwritten digits that come with it:
       fits a variational autoencoder: p(x, z) = p(z) p(x | z), and q(z | x)
   latentia evaluate runs/digits
       bounds log p(x) of digits it never saw, with errors: the ELBO and L_1000
+  latentia compare digits
+      fits several models alike, and tells which makes new digits the most probable
   latentia sample runs/digits -n 64 --out new.png
       draws z from p(z) and shows the digits they stand for
   latentia reconstruct runs/digits --out pairs.png
@@ -77,7 +79,7 @@ app = App(
     group_arguments=Group("Arguments", sort_key=0),
     group_parameters=Group("Options", sort_key=7),
 )
-COMMANDS = (fit, evaluate, sample, reconstruct, embed, score, impute, plot, models, data)
+COMMANDS = (fit, evaluate, compare, sample, reconstruct, embed, score, impute, plot, models, data)
 for order, command in enumerate(COMMANDS, start=1):
     register(app, command.run, command.__name__.rpartition(".")[2], order, command.EXAMPLES)
 

@@ -9,6 +9,8 @@ from ..evidence.criteria import free_parameters
 from ..exact import Exact, is_discrete
 from ..factor import Factor
 from ..factors import (
+    BayesianCategorical,
+    BayesianNormal,
     Bernoulli,
     Categorical,
     Columns,
@@ -29,8 +31,10 @@ def announced(model: Model, name: str, data: Data, asked: bool) -> str:
     """The equations, the families, and the likelihood with its reason."""
     count, free = sum(p.numel() for p in model.parameters() if p.requires_grad), free_parameters(model.p)
     exact = isinstance(model.q, Exact)
+    bayesian = any(model.p[variable].is_bayesian for variable in model.p)
+    size = "a posterior over its parameters" if bayesian else f"{count:,} parameters"
     lines = [
-        f"Model: {name}, {count:,} parameters{f', {free:,} of them free' if exact and free < count else ''}",
+        f"Model: {name}, {size}{f', {free:,} of them free' if exact and free < count else ''}",
         f"  {model.p.equation('p')}",
     ]
     if isinstance(model.q, Exact):
@@ -71,6 +75,12 @@ def family(factor: Factor) -> str:
             return f"standard Normal of shape {shape}"
         case Categorical():
             return f"{name} with {factor.classes:,} codes"
+        case BayesianCategorical():
+            return f"Categorical with {len(factor.support()):,} codes, its probabilities ~ Dirichlet"
+        case BayesianNormal():
+            kind = type(factor.covariance).__name__.lower()
+            of = f", one for each of {factor.states:,} codes" if factor.states > 1 else ""
+            return f"Normal with {kind} covariance{of}, means and precisions ~ Normal-Wishart"
         case LogLinear():
             return f"{name} over {len(factor.support()):,} values, with {factor.features.size:,} features"
         case LinearNormal():
@@ -101,7 +111,7 @@ def _why(data: Data, factor: Factor) -> str:
     if isinstance(factor, Columns):
         kinds = {str(kind) for kind in factor.columns}
         return "the columns are of several kinds" if len(kinds) > 1 else ""
-    if isinstance(factor, Normal | LinearNormal):
+    if isinstance(factor, Normal | LinearNormal | BayesianNormal):
         return "the pixels are grey" if isinstance(field, Image) else "the values are numbers"
     return ""
 

@@ -130,7 +130,8 @@ def exact_evaluation(opened: Opened, chosen: list[Chosen], whole: bool) -> Evalu
     estimates = [(one, log_evidence(model, one.rows)) for one in chosen]
     trained = next((estimate for one, estimate in estimates if one.split == "train" and whole), None)
     criteria, shares = None, {}
-    if trained is not None and trained.direction == "exact":
+    bayesian = any(model.p[name].is_bayesian for name in model.p)  # no parameters to price
+    if trained is not None and trained.direction == "exact" and not bayesian:
         count = free_parameters(model.p)
         size = len(trained.values)
         criteria = Criteria(count, size, bic(trained, count), aic(trained, count))

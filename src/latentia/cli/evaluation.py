@@ -83,6 +83,9 @@ def explained(found: Evaluation) -> Iterator[str]:
     elif first.direction == "exact":
         ways = [f"{n} is {'summed' if is_discrete(model.p[n]) else 'integrated'} out" for n in model.latent]
         how = " and ".join(ways) or "Nothing is latent"
+        if any(model.p[name].is_bayesian for name in model.p):
+            how += " given what was learnt of the parameters"
+            yield "log p(x) is that of a new row: for the model's own evidence see the bound of its fit."
         yield f"{how}: log p(x) is exact. ± rows: standard error over rows, what other rows would change."
     else:
         yield (

@@ -29,6 +29,10 @@ def learnt(run: Run, data: Data, config: Mapping[str, Any], notes: Sequence[str]
     rows, which = (data.valid, "validation") if len(data.valid) else (data.train, "training")
     exact = model.q is not None and model.q.exact
     pairs = _evidence(model, data) if exact else _bound(run, rows, data)
+    if any(model.p[name].is_bayesian for name in model.p) and run.best_value is not None:
+        bound = run.best_value + _shift(model, data.train)
+        inside = _inside(model, data.train, bound)
+        pairs.insert(0, ("bound, training", f"{bound:.3f} nats per row, below log p of all of them{inside}"))
     pairs += _iterations(run, config["em"]) if run.method == "em" else _steps(run)
     for name, probabilities in root_probabilities(model).items():
         pairs.append((f"weights of {name}", shortened([f"{p:.3f}" for p in probabilities.tolist()], 12)))

@@ -74,6 +74,14 @@ class ModelOptions:
     components: Annotated[
         int | None, flag("Number of components of a mixture.", "8; mixture_of_factor_analysers: 5")
     ] = None
+    concentration: Annotated[
+        float | None,
+        flag(
+            "Of the Dirichlet prior of bayesian_gaussian_mixture, for each component: with a small one more "
+            "of them stay empty.",
+            "1 / components",
+        ),
+    ] = None
     classes: Annotated[int | None, flag("Number of hidden classes of log_linear.", "2")] = None
     features: Annotated[
         str | None,

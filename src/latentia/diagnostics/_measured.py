@@ -12,7 +12,7 @@ from torch import Tensor
 class Measured:
     """A number for each of N rows.
 
-    values     `[N]`
+    values     `[N]`; NaN in rows that have none, which the mean leaves out
     mc_errors  `[N]`, the Monte Carlo standard error of each, given its row; zeros where nothing is drawn
     """
 
@@ -20,21 +20,25 @@ class Measured:
     mc_errors: Tensor
 
     @property
+    def known(self) -> Tensor:
+        """Which rows have a number, `[N]`."""
+        return ~self.values.isnan()
+
+    @property
     def mean(self) -> float:
         """Mean over the rows."""
-        return float(self.values.double().mean())
+        return float(self.values.double().nanmean())
 
     @property
     def mc_error(self) -> float:
         """Monte Carlo standard error of the mean, given these rows: sqrt(sum_i e_i^2) / N."""
-        return float(self.mc_errors.double().square().sum().sqrt()) / len(self.values)
+        return float(self.mc_errors[self.known].double().square().sum().sqrt()) / int(self.known.sum())
 
     @property
     def se(self) -> float:
         """Standard error of the mean over rows: what another sample of rows would change. NaN for one row."""
-        if len(self.values) < 2:
-            return math.nan
-        return float(self.values.double().std() / math.sqrt(len(self.values)))
+        values = self.values[self.known].double()
+        return float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
 
     def __str__(self) -> str:
         parts = [f"Monte Carlo {self.mc_error:.2g}"] if self.mc_error else []

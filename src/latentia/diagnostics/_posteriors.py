@@ -7,7 +7,6 @@ point's values are `[P, 1, *event]`, so that they meet every row; draws are `[S,
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,8 +17,8 @@ from .._conditionals import drawn_latents, known_of
 from ..exact import Exact, is_discrete
 from ..factor import Factor
 from ..factors.gaussian import FullNormal, LowRankNormal
-from ..joint import total
-from ..noise import Noise
+from ..joint import Joint, Values, total
+from ..noise import BoundNoise, Noise
 
 if TYPE_CHECKING:
     from ..model import Model
@@ -30,7 +29,7 @@ Latents = dict[str, Tensor]
 class RowPosteriors:
     """q(z | x_1), ..., q(z | x_B), encoded once."""
 
-    def __init__(self, model: Model, values: Mapping[str, Tensor], names: tuple[str, ...]) -> None:
+    def __init__(self, model: Model, values: Values, names: tuple[str, ...]) -> None:
         self.model, self.values, self.names = model, values, names
         self.size = len(next(iter(values.values())))
         self.marginals: dict[str, Distribution] = {}  # q(v | x) of each variable that has one in closed form
@@ -48,19 +47,21 @@ class RowPosteriors:
         """log q(z | x), `[P, B]` or `[S, B]`."""
         q, values = self.model.q, {**self.values, **latents}
         if not isinstance(q, Exact):
-            values = q.computed(values) if q is not None else values
-            return total(self._log_prob_of(name, latents, values) for name in self.names)
+            if q is None:
+                raise ValueError(f"{self.model.p.equation()} has no inference model")
+            values = q.computed(values)
+            return total(self._log_prob_of(q, name, latents, values) for name in self.names)
         found = self.posterior
         if not found.states and found.gaussian is not None:
             stacked = torch.cat([latents[name].flatten(2) for name in found.places], -1)
             return found.gaussian.log_prob(stacked)
         return q.p.log_prob(values) - found.log_evidence
 
-    def _log_prob_of(self, name: str, latents: Latents, values: Mapping[str, Tensor]) -> Tensor:
+    def _log_prob_of(self, q: Joint, name: str, latents: Latents, values: Values) -> Tensor:
         if name in self.marginals:
             log_q: Tensor = self.marginals[name].log_prob(latents[name])
             return log_q
-        log_q = self.model.q.log_prob_of(name, values)  # type: ignore[union-attr]
+        log_q = q.log_prob_of(name, values)
         return log_q.expand(*log_q.shape[:-1], self.size)
 
     def entries(self, latents: Latents) -> Tensor | None:
@@ -111,14 +112,12 @@ def entry_log_probs(distribution: Distribution, value: Tensor, dims: int) -> Ten
         distribution.component_distribution, FullNormal
     ):
         parts = entry_log_probs(distribution.component_distribution, value.unsqueeze(-2), dims)
-        weights: Tensor = distribution.mixture_distribution.logits  # type: ignore[attr-defined]
+        weights: Tensor = distribution.mixture_distribution.logits
         return None if parts is None else torch.logsumexp(parts + weights.unsqueeze(-1), -2)
     return None
 
 
-def draw(
-    model: Model, values: Mapping[str, Tensor], names: tuple[str, ...], samples: int, noise: Noise
-) -> Latents:
+def draw(model: Model, values: Values, names: tuple[str, ...], samples: int, noise: Noise) -> Latents:
     """Independent draws from q(z | x) of each row, `[S, B, *event]`."""
     if model.q is None:
         raise ValueError(f"{model.p.equation()} has no inference model: there is nothing to draw")
@@ -147,6 +146,15 @@ class Prior:
                     f"p({name} | {', '.join(self.p[name].given)}) depends on {strange[0]!r}, which is no "
                     f"latent variable here, so there is no prior p({', '.join(names)}) to compare q(z) with"
                 )
+
+    def sample(self, count: int, noise: Noise) -> Latents:
+        """Draws from p(z), `[P, *event]`."""
+        values: Latents = {}
+        for name in self.p.variables:
+            if name in self.names:
+                parents = self.p.parents(name, self.p.computed(values))
+                values[name] = self.p[name].draw(BoundNoise(noise, name, (count,)), *parents).value
+        return values
 
     def log_prob(self, latents: Latents) -> Tensor:
         """log p(z), `[P]`, of values `[P, *event]`."""

@@ -24,13 +24,13 @@ PerUnit = Tensor | dict[str, Tensor]
 
 
 class Unit(NamedTuple):
-    """One entry of a latent variable's event; index None where it is the only one."""
+    """One entry of a latent variable's event; None where it is the only one."""
 
     variable: str
-    index: int | None
+    entry: int | None
 
     def __str__(self) -> str:
-        return self.variable if self.index is None else f"{self.variable}[{self.index}]"
+        return self.variable if self.entry is None else f"{self.variable}[{self.entry}]"
 
 
 def units_of(model: Model, names: tuple[str, ...]) -> tuple[Unit, ...]:

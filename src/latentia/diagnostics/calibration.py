@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .._door import in_model_units, takes_row
+from .._words import counted
 from ..joint import Values, total
 from ..noise import Noise
 from ._posteriors import Latents, draw
@@ -115,7 +116,8 @@ class Calibration:
     def verdict(self) -> str:
         """Whether q passes, in a sentence."""
         p, count = self.p_values, len(self.units)
-        smallest = f"smallest p-value {p.min():.2g}, of {count} test{'s' if count > 1 else ''}"
+        least = f"{p.min():.2g}" if p.min() > 0 else "below 1e-300"
+        smallest = f"smallest p-value {least} of {count}"
         if self.passed:
             return (
                 f"Calibrated as far as {self.simulations:,} simulations can tell: the ranks of the truth "
@@ -124,8 +126,8 @@ class Calibration:
         named = [self._named(i) for i in self.failing[:5]]
         more = f", and {len(self.failing) - 5} more" if len(self.failing) > 5 else ""
         return (
-            f"Not calibrated: {len(self.failing)} of {count} histograms of ranks are not uniform "
-            f"({smallest}). q's {'; '.join(named)}{more}"
+            f"Not calibrated: the ranks of the truth among draws from q are not uniform in "
+            f"{len(self.failing)} of {counted(count, 'histogram')} ({smallest}). q's {'; '.join(named)}{more}"
         )
 
     def _named(self, unit: int) -> str:
@@ -158,8 +160,8 @@ def calibration(
     random, which keeps that true.
 
     simulations, draws   n and L; L + 1 a multiple of 20 gives bins of one width
-    likelihood   log p(x | z) is ranked beside the units: without it, a q that ignores x and gives the prior
-                 passes (Modrák et al. 2023)
+    likelihood   log p(x | z) is ranked beside the units, for a pass of the decoder for each draw: without it,
+                 a q that ignores x and gives the prior passes (Modrák et al. 2023)
     level        the chance that a right posterior fails, over all tests (Bonferroni)
     inputs       `[n, ...]`, p's inputs, in the data's units
 
@@ -246,5 +248,3 @@ def _likelihood_rank(
     whole = total(log_p.values()).expand(len(next(iter(together.values()))), -1)  # [1 + L, B]
     scale = whole.abs().amax(0).clamp(min=1).unsqueeze(-1)
     return _rank(whole[1:], whole[0], noise, ROUNDING * torch.finfo(whole.dtype).eps * scale)
-
-

@@ -74,8 +74,8 @@ class Information:
         if self.mixture < self.rows:
             return (
                 f"q(z) is estimated from {self.mixture:,} rows at a time, and the logarithm of that estimate "
-                f"is too small: on average the marginal KL is too small, and I(x; z) too large by the same; the "
-                f"total correlation may be off either way"
+                f"is too small: on average the marginal KL is too small, and I(x; z) too large by the same "
+                f"(the total correlation may be off either way)"
             )
         return (
             f"q(z) is the mixture over these {self.rows:,} rows: as statements about all data, on average "
@@ -89,7 +89,8 @@ class Information:
         if self.mixture == self.rows and self.mutual_information.value > NEAR * self.ceiling:
             return (
                 f"I(x; z) is near its ceiling, the log of {self.rows:,} rows: it says that q tells the rows "
-                f"apart, and no more. Take more rows"
+                f"apart, and no more, and the marginal KL and the total correlation are far too large. Take "
+                f"more rows"
             )
         return ""
 
@@ -171,9 +172,7 @@ def _quantity(found: Sampled, terms: Tensor) -> Quantity:
     return Quantity(float(value), float(error))
 
 
-def _summed(
-    model: Model, rows: Rows, names: tuple[str, ...], prior: Prior, states: Latents
-) -> Information:
+def _summed(model: Model, rows: Rows, names: tuple[str, ...], prior: Prior, states: Latents) -> Information:
     """The same for discrete latents, summed over all their states."""
     log_n = math.log(len(rows))
     joint, entries = log_sums(model, rows, names, states)

@@ -30,6 +30,7 @@ from ._tabular import (
 )
 from .gaussian import HALF_LOG_TWO_PI
 from .normal import LEARNT_RATE
+from .normal_estimation import floor_troubles
 from .priors import Beta, Dirichlet
 
 SMALLEST_RATE = 1e-6
@@ -218,6 +219,12 @@ class Columns(Tabular):
         above = (sigma - self.floor).clamp(min=max(1e-6 * self.floor, 1e-12))
         raw = inverse_softplus_of(above) / LEARNT_RATE
         self.raw_scale.copy_(torch.where(n.sum(0) > 0, raw, self.raw_scale.double()))
+
+    @torch.no_grad()
+    def troubles(self, name: str) -> list[str]:
+        """Whether the scale of a number is at the floor."""
+        at_floor = self.scale.double() <= (1 + 2e-6) * self.floor
+        return floor_troubles(name, at_floor.any().reshape(1), self.floor)
 
     def log_prior(self, prior: object) -> Tensor:
         """The log density of a Dirichlet, a Beta or a tuple of both, over the columns that they are on."""

@@ -374,21 +374,21 @@ class Normal(Tabular):
     @torch.no_grad()
     def troubles(self, name: str) -> list[str]:
         """Which components have a standard deviation, in some direction, at the floor."""
-        if not self.learns_rows and self.raw_scale is None and self.raw_tril is None:
+        if not self.has_closed_form or self.floor == 0:
             return []
-        rows, slack = self.rows.double(), 1e-6 * self.floor
-        raw = rows[:, self._entries :]
+        raw, limit = self.rows.double()[:, self._entries :], (1 + 1e-6) * self.floor
         if isinstance(self.covariance, Full | Tied):
             tril = self._tril(raw if self.raw_tril is None else self.raw_tril.double().unsqueeze(0))
-            scale = torch.linalg.svdvals(tril)
-            slack = slack + 4 * torch.finfo(self.rows.dtype).eps * scale.amax(1, keepdim=True)
+            rounding = 4 * torch.finfo(self.rows.dtype).eps * tril.norm(dim=(1, 2))
+            least = torch.diag_embed((limit + rounding).square().unsqueeze(1).expand(tril.shape[:2]))
+            at_floor = torch.linalg.cholesky_ex(tril @ tril.mT - least).info > 0
         elif self.from_network:
-            scale = self.scale_of(raw)
+            at_floor = (self.scale_of(raw) <= limit).any(1)
         elif self.raw_scale is not None:
-            scale = self._own_scale().double().reshape(1, 1)
+            at_floor = (self._own_scale().double() <= limit).reshape(1)
         else:
             return []
-        return floor_troubles(name, (scale <= self.floor + slack).any(1), self.floor)
+        return floor_troubles(name, at_floor, self.floor)
 
     def log_prior(self, prior: object) -> Tensor:
         """log p(mu, Sigma) under a NormalInverseWishart, up to a constant: what `maximize` adds.

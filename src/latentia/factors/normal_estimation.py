@@ -145,7 +145,7 @@ def _products(given: Tensor, weight: Tensor) -> Tensor:
         if held.sum() <= HELD * held.numel():
             return torch.stack([_product(given, w, rows) for w, rows in zip(weight, held, strict=True)])
     result = given.new_zeros(states, entries, entries)
-    size = min(ROWS, len(given))
+    size = max(1, min(ROWS, len(given)))
     step = max(1, min(entries, BLOCK // (size * entries)))
     buffer = given.new_empty(step * entries * size)
     for start in range(0, len(given), ROWS):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -107,15 +108,14 @@ class EM:
         NotExactError where the posterior has no closed form, UsageError where an M-step has none, TypeError
         and ValueError for priors that do not fit.
         """
-        p = self.model.p
+        values = {name: value[:2] for name, value in next(self.chunks(self.rows)).items()}
+        found = self.expect(values)
         for name in (*self.closed, *self.open):
-            if not p[name].has_density:
+            if not self.model.p[name].has_density:
                 raise UsageError(
                     f"{name!r} is computed by a net, and EM has no M-step for that: give the net to what "
                     f"depends on {name!r}, or train by method='ascent'"
                 )
-        values = {name: value[:2] for name, value in next(self.chunks(self.rows)).items()}
-        found = self.expect(values)
         for name, factor in self.closed.items():
             statistics_of(name, factor, found, self.exact)
         for name, factor in self.open.items():
@@ -251,19 +251,21 @@ def maximise(
                    begins with the parameters as they are
     tol            converged when the objective per example changes by at most `tol` times its size, or 1
 
-    Raises DivergedError where the objective is not finite.
+    Raises DivergedError where the objective is not finite, or a covariance cannot be factorised.
     """
     clock, before = time.perf_counter(), progress.seconds
     while not progress.stopped:
         if progress.iteration == 0:
             if progress.start > 0:
                 em.restart()
-            weights = first_weights(em, progress.start)
-            if weights is not None:
-                em.iterate(progress.step, weights)
+            with _algebra(progress):
+                weights = first_weights(em, progress.start)
+                if weights is not None:
+                    em.iterate(progress.step, weights)
         while True:
             began = time.perf_counter()
-            value = _finite(em.iterate(progress.step), progress)
+            with _algebra(progress):
+                value = _finite(em.iterate(progress.step), progress)
             progress.step += 1
             progress.iteration += 1
             progress.change = math.inf if progress.value is None else value - progress.value
@@ -277,7 +279,7 @@ def maximise(
             at = {"step": progress.step, "epoch": progress.step, "seconds": progress.seconds, "terms": {}}
             speed = em.size / max(1e-9, now - began)
             records = [at | {"split": "train", "bound": value, "examples_per_second": speed}]
-            if progress.stopped and valid is not None:
+            if last and valid is not None:
                 records.append(at | {"split": "valid", "bound": em.evaluate(valid)})
             yield records
             if last:
@@ -286,8 +288,9 @@ def maximise(
 
 def _settle(em: EM, progress: EMProgress, why: str) -> None:
     """End a start: note whether it is the best so far, and make the next one ready."""
-    value, mass = em.reached()
-    if progress.best_value is None or _finite(value, progress) > progress.best_value:
+    with _algebra(progress):
+        value, mass = em.reached()
+    if _finite(value, progress) > (-math.inf if progress.best_value is None else progress.best_value):
         progress.best_value, progress.best_step, em.mass = value, progress.step, mass
     if progress.start + 1 >= em.starts:
         progress.stopped = why
@@ -302,6 +305,17 @@ def _finite(value: float, progress: EMProgress) -> float:
             f"values in the data, or raise the floor of the variances"
         )
     return value
+
+
+@contextmanager
+def _algebra(progress: EMProgress) -> Iterator[None]:
+    try:
+        yield
+    except torch.linalg.LinAlgError as error:
+        raise DivergedError(
+            f"a covariance cannot be factorised at iteration {progress.iteration + 1:,} of EM: look for "
+            f"extreme values in the data, raise the floor of the variances, or compute in float64"
+        ) from error
 
 
 def _first(found: Expectation, weights: Tensor, values: Mapping[str, Tensor]) -> Tensor:

@@ -90,6 +90,8 @@ def compressed(model: Model, rows: Rows) -> dict[str, Tensor] | None:
         return None
     values = model.batch(rows, slice(None))
     summary = summarise(values[names[0]], values.get("weight"))
+    if not bool(summary.covariance.isfinite().all()):
+        return None
     eigenvalues, vectors = torch.linalg.eigh(summary.covariance)
     away = (vectors * (entries * eigenvalues.clamp(min=0)).sqrt()).mT  # [D, D]
     points = torch.cat([summary.mean + away, summary.mean - away]).reshape(-1, *factor.event)

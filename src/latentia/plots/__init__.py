@@ -1,6 +1,9 @@
 """Pictures: a display object per subject, and all of them for a run."""
 
 from ._display import Display, DoesNotApply
+from .aggregate_posterior import AggregatePosteriorDisplay
+from .calibration import CalibrationDisplay
+from .comparison import ComparisonDisplay
 from .components import ComponentsDisplay
 from .graph import GraphDisplay
 from .kl_per_dimension import KLDisplay
@@ -15,6 +18,9 @@ from .samples import SamplesDisplay
 from .spectrum import SpectrumDisplay
 
 __all__ = [
+    "AggregatePosteriorDisplay",
+    "CalibrationDisplay",
+    "ComparisonDisplay",
     "ComponentsDisplay",
     "Display",
     "DoesNotApply",

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ..exact import Exact, is_discrete
+from ..factors import BayesianNormal
 from ..linear_gaussian import Stack
 from ._display import DoesNotApply
 from ._values import Floats
@@ -58,7 +59,8 @@ def responsibilities(model: Model, rows: Rows) -> Floats:
 def gaussians(model: Model, variable: str) -> tuple[Floats, Floats]:
     """Mean `[K, D]` and covariance `[K, D, D]` of p(x | k) in model units, Gaussian latents integrated out.
 
-    K = 1 without components. Raises DoesNotApply where p(x | k) is not Gaussian.
+    K = 1 without components. Of a variational Bayes mixture it is N(m_k, E[Lambda_k]^-1). Raises DoesNotApply
+    where p(x | k) is not Gaussian.
     """
     p, stack, parents = model.p, Stack(), []
     if not isinstance(model.q, Exact):
@@ -68,6 +70,8 @@ def gaussians(model: Model, variable: str) -> tuple[Floats, Floats]:
         raise DoesNotApply(f"{p.equation()} has several discrete latent variables")
     if torch.Size(p[variable].event).numel() > LARGEST:
         raise DoesNotApply(f"{variable!r} has too many entries to show their covariance")
+    if isinstance(p[variable], BayesianNormal):
+        return _expected(p[variable])  # type: ignore[arg-type]
     for name in (*(name for name in model.q if name not in values), variable):
         factor = p[name]
         given = [
@@ -84,5 +88,17 @@ def gaussians(model: Model, variable: str) -> tuple[Floats, Floats]:
     mean, covariance = stack.mean[..., place], stack.covariance[..., place, place]
     size = mean.shape[-1]
     means: Floats = np.asarray(mean.reshape(-1, size).double().cpu())
-    covariances: Floats = np.asarray(covariance.reshape(-1, size, size).double().cpu())
+    shared = covariance.reshape(-1, size, size).expand(len(means), size, size)  # Tied has one for all
+    covariances: Floats = np.asarray(shared.double().cpu())
+    return means, covariances
+
+
+def _expected(factor: BayesianNormal) -> tuple[Floats, Floats]:
+    """m `[K, D]` and E[Lambda]^-1 `[K, D, D]`."""
+    means: Floats = np.asarray(factor.loc.double().cpu())
+    found = factor.covariances.double().cpu()
+    count, size = means.shape
+    if found.ndim == 2:
+        found = torch.diag_embed(found.expand(count, size))
+    covariances: Floats = np.asarray(found.expand(count, size, size))
     return means, covariances

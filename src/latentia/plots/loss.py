@@ -27,6 +27,7 @@ MEANING = {
     "kl": r"$\mathrm{KL}\,(q(z\mid x)\,\Vert\,p(z))$",
 }
 MOST = 6  # panels
+JOINT = "log p(x, z)"  # at one point of the posterior: of hard and sampled E-steps
 DROP = 1e-6  # relative: where EM's objective falls by more, another start begins
 
 
@@ -55,13 +56,19 @@ class LossDisplay(Display):
         self.best_step, self.em = best_step, em
 
     @classmethod
-    def from_run(cls, run: Run | str | Path) -> LossDisplay:
-        """The curves of a run, or of a run folder's metrics.jsonl; DoesNotApply where it holds none."""
+    def from_run(cls, run: Run | str | Path, em: str | None = None) -> LossDisplay:
+        """The curves of a run, or of a run folder's metrics.jsonl; DoesNotApply where it holds none.
+
+        em: what EM climbs, where that is neither log p(x) nor log p(x, z).
+        """
         if isinstance(run, str | Path):
             from ..learn import read_metrics
 
-            return cls.from_history(read_metrics(Path(run)), em_objective(Path(run)))
-        em = None if run.method != "em" else "log p(x)" if run.objective == "log_evidence" else "log p(x, z)"
+            found = em_objective(Path(run))
+            return cls.from_history(read_metrics(Path(run)), found if found is None else em or found)
+        if run.method == "em" and em is not None:
+            return cls.from_history(run.history, em)
+        em = None if run.method != "em" else "log p(x)" if run.objective == "log_evidence" else JOINT
         return cls.from_history(run.history, em)
 
     @classmethod
@@ -147,22 +154,20 @@ class LossDisplay(Display):
 
     def _em_caption(self) -> str:
         text = (
-            f"{self.em} of the training rows over the iterations of EM, each an E-step and an M-step over "
-            "all rows, in nats per example of the data as the model sees them (after preprocessing)."
+            f"Over the iterations of EM, each an E-step and an M-step over all rows: {self.em} of the "
+            "training rows, in nats per example of the data as the model sees them (after preprocessing)."
         )
         if len(self._starts()) > 1:
             text += " Where it falls, another start begins; the best is kept."
-        if self.valid:
-            text += " Dashed, or beside it: log p(x) of the validation rows, after the last iteration."
-        if _limits([(self.train["step"], self.train["bound"])]) is not None:
-            text += " The first iterations may lie outside the frame."
+        if self.valid and self.em == "log p(x)":
+            text += " Validation: log p(x) of the validation rows after the last iteration."
         return text
 
     def _starts(self) -> list[slice]:
         """The iterations of each start: the objective of exact and hard E-steps never falls within one."""
         bound = self.train["bound"]
         falls = np.flatnonzero(np.diff(bound) < -DROP * np.maximum(1.0, np.abs(bound[:-1]))) + 1
-        if self.em != "log p(x)":
+        if self.em == JOINT:
             falls = falls[:0]
         edges = [0, *falls.tolist(), len(bound)]
         return [slice(a, b) for a, b in itertools.pairwise(edges)]
@@ -180,20 +185,23 @@ class LossDisplay(Display):
             marker = "o" if len(steps[place]) < 30 else None
             name = "training" if i == 0 else None
             ax.plot(steps[place], bound[place], marker=marker, ms=3, lw=1.3, color=canvas.BLUE, label=name)
-        if self.valid:
+        if self.valid and self.em == "log p(x)":
             last, outside = float(self.valid["bound"][-1]), self._is_far()
             label = f"validation {last:,.2f}{', outside the frame' if outside else ''}"
-            place = [np.nan] if outside else [last]
-            ax.plot(steps[:1], place, color=canvas.VERMILLION, lw=1.2, ls="--", label=label)
+            ax.plot(
+                steps[:1],
+                [np.nan if outside else last],
+                color=canvas.VERMILLION,
+                lw=1.2,
+                ls="--",
+                label=label,
+            )
             if not outside:
                 ax.axhline(last, color=canvas.VERMILLION, lw=1.2, ls="--")
         if len(starts) > 1 and self.best_step is not None:
             best = float(bound.max())
             label = f"best {best:,.2f}, iteration {self.best_step:,}"
             ax.plot([self.best_step], [best], "o", ms=6, mfc="white", mec=canvas.BLUE, label=label)
-        limits = _limits([(steps, bound)])
-        if limits is not None:
-            ax.set_ylim(*limits)
         canvas.title(ax, "Expectation-maximisation")
         canvas.style(ax, "iteration", f"{self.em}, nats per example", maths=False)
         ax.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
@@ -211,7 +219,7 @@ def em_objective(folder: Path) -> str | None:
     options = {**config.get("fit", {}), **config.get("em", {})}
     if options.get("method") != "em":
         return None
-    return "log p(x)" if options.get("estep", "exact") == "exact" else "log p(x, z)"
+    return "log p(x)" if options.get("estep", "exact") == "exact" else JOINT
 
 
 def _curves(history: Sequence[Mapping[str, Any]], split: str) -> dict[str, Floats]:

@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from ..model import Model
 
 SIGMAS = (1.0, 2.0)
+LIGHT = 0.005  # components of less weight are not drawn: EM emptied them, or the prior alone holds them
 LISTED = 20  # so many components have a name in the legend
 NAMED = 10  # and so many a number at their mean
 
 
 class MixtureDisplay(Display):
     """Rows in a plane, with the ellipses at one and two standard deviations of each Gaussian component.
+
+    Of more than 20 components there is one ellipse each.
 
     points            `[N, 2]`
     means, covariances   `[K, 2]`, `[K, 2, 2]`, of the components in that plane
@@ -109,18 +112,31 @@ class MixtureDisplay(Display):
         )
 
     @property
+    def drawn(self) -> list[int]:
+        """The components that are drawn, the heaviest first."""
+        found: list[int] = np.argsort(-self.weights, kind="stable").tolist()
+        return [k for k in found if self.weights[k] >= LIGHT] or found[:1]
+
+    @property
+    def sigmas(self) -> tuple[float, ...]:
+        """The standard deviations of the ellipses: of many components one each."""
+        return SIGMAS if len(self.drawn) <= LISTED else SIGMAS[:1]
+
+    @property
     def size(self) -> tuple[float, float]:
-        return (6.4, 4.8) if len(self.means) > 1 or not self.projected else (5.4, 5.6)
+        listed = len(self.means) > 1 and len(self.drawn) <= LISTED
+        return (6.4, 4.8) if listed or not self.projected else (5.4, 5.6)
 
     @property
     def caption(self) -> str:
         count = len(self.means)
-        shares = " and ".join(f"{100 * (1 - math.exp(-(s**2) / 2)):.0f}" for s in SIGMAS)
+        shares = " and ".join(f"{100 * (1 - math.exp(-(s**2) / 2)):.0f}" for s in self.sigmas)
+        both = len(self.sigmas) > 1
+        at = "one and two standard deviations, which hold" if both else "one standard deviation, which holds"
         what = "each component" if count > 1 else "p(x)"
-        text = (
-            f"{len(self.points):,} rows, and {what} at one and two standard deviations, which hold {shares} "
-        )
-        text += "percent of it."
+        text = f"{len(self.points):,} rows, and {what} at {at} {shares} percent of it."
+        if len(self.drawn) < count:
+            text += f" {count - len(self.drawn)} components of a weight below {LIGHT} are left out."
         if self.responsibilities is not None:
             text += f" The colour of a point mixes those of its components by p({self.component} | x)."
         if self.projected:
@@ -138,7 +154,7 @@ class MixtureDisplay(Display):
             ink = np.clip(self.responsibilities @ np.array([to_rgb(colour) for colour in colours]), 0, 1)
         x, y = self.points.T
         ax.scatter(x, y, c=ink, s=size, linewidths=0, alpha=0.8)
-        for k in np.argsort(-self.weights).tolist():
+        for k in self.drawn:
             self._draw_component(ax, k, colours[k])
         canvas.title(ax, "Components" if count > 1 else "The model's Gaussian")
         canvas.style(ax, *self.names, maths=False)
@@ -147,7 +163,7 @@ class MixtureDisplay(Display):
         ax.set_ylim(low[1], high[1])
         if self.projected:
             ax.set_aspect("equal", adjustable="box", anchor="NW")
-        if 1 < count <= LISTED:
+        if count > 1 and len(self.drawn) <= LISTED:
             canvas.legend(ax, outside=True, heading=f"{self.component}, weight")
 
     def _draw_component(self, ax: Axes, k: int, colour: str) -> None:
@@ -160,7 +176,7 @@ class MixtureDisplay(Display):
         angle = math.degrees(math.atan2(axes[1, 1], axes[0, 1]))
         across, along = 2 * np.sqrt(np.maximum(variances, 0))
         x, y = self.means[k]
-        for sigma in SIGMAS:
+        for sigma in self.sigmas:
             inner = sigma == SIGMAS[0]
             ax.add_patch(
                 Ellipse(
@@ -175,7 +191,7 @@ class MixtureDisplay(Display):
                     label=f"{k}   {self.weights[k]:.3f}" if inner else None,
                 )
             )
-        if 1 < len(self.means) <= NAMED:
+        if len(self.means) > 1 and len(self.drawn) <= NAMED:
             halo = [withStroke(linewidth=3, foreground="white")]
             ax.text(
                 x,
@@ -194,8 +210,9 @@ class MixtureDisplay(Display):
         """The rows and the ellipses, but no ellipse further than half the rows' range outside it."""
         low, high = self.points.min(0), self.points.max(0)
         room = np.where(high > low, high - low, 1.0)
-        reach = SIGMAS[-1] * np.sqrt(np.maximum(np.diagonal(self.covariances, axis1=1, axis2=2), 0))
-        below, above = (self.means - reach).min(0), (self.means + reach).max(0)
+        variances = np.diagonal(self.covariances[self.drawn], axis1=1, axis2=2)
+        reach = SIGMAS[-1] * np.sqrt(np.maximum(variances, 0))
+        below, above = (self.means[self.drawn] - reach).min(0), (self.means[self.drawn] + reach).max(0)
         low = np.minimum(low - 0.05 * room, np.maximum(below - 0.05 * room, low - 0.5 * room))
         high = np.maximum(high + 0.05 * room, np.minimum(above + 0.05 * room, high + 0.5 * room))
         return low, high

@@ -73,7 +73,7 @@ def pictures(
         "kl_per_dimension": lambda: KLDisplay.from_model(model, x),
     }
     if run is not None:
-        makers = {"loss": lambda: LossDisplay.from_run(run), **makers}
+        makers = {"loss": lambda: LossDisplay.from_run(run, em=_bayesian(model)), **makers}
     found = {}
     for name, make in makers.items():
         try:
@@ -95,6 +95,11 @@ def plot_run(run_folder: str | Path, model: Model, data: Data | Rows | Any, rows
         display.save(folder / "plots" / f"{name}.png", caption_of(name, display, which))
         for name, display in found.items()
     ]
+
+
+def _bayesian(model: Model) -> str | None:
+    """What EM climbs where parameters have a posterior."""
+    return "lower bound on log p" if any(model.p[name].is_bayesian for name in model.p) else None
 
 
 def caption_of(name: str, display: Display, which: str) -> str:

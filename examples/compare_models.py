@@ -1,15 +1,14 @@
 """Which model of a table? A mixture, PPCA, factor analysis and a VAE, on the same wines.
 
-Four answers to one question, what hidden causes there are: a kind (mixture), a few quantities that move the
-columns along lines, with noise alike in all columns (PPCA) or of each column's own (factor analysis), or along
-curves (VAE). The judge is the log p(x) of test rows that no model has seen, in the columns' own units.
+Four answers to the question what hidden causes a wine has: a kind, within which columns are independent (a
+mixture); or a few quantities that move the columns along lines, with noise alike in all (PPCA) or of each
+column's own (factor analysis), or along curves (VAE). The judge is log p(x) of test rows that no model has
+seen, in the columns' own units.
 
-Two things make the numbers a comparison. All models meet the same rows, some of which are hard for each of
-them: the error of the difference, row by row, is far smaller than those of the two means. And each number
-says what it is. The first three are exact. That of the VAE is a lower bound, here by annealed importance
-sampling that starts at q, so that the VAE is behind by at most what is shown, and may be better.
-
-An exact number that is large may be cheating: where a column hardly varies, a density has no upper limit.
+Two things make a comparison of the numbers. All models meet the same rows, and rows that are hard for one are
+hard for the others: the error of a difference, taken row by row, is about half as large as those of the two
+means. And each number says what it is. Three are exact. That of the VAE is a lower bound, by annealed
+importance sampling that starts at q: it is behind an exact one by at most what is shown, and may be better.
 
 Tipping & Bishop (1999), "Probabilistic principal component analysis"; Rubin & Thayer (1982), "EM algorithms
 for ML factor analysis"; Kingma & Welling (2014), "Auto-encoding variational Bayes".

@@ -45,7 +45,9 @@ def main(budget: float = 1.0, out: Path = HERE) -> list[Path]:
     upper.suptitle("EM; log p(x) in nats per training row", x=0.03, ha="left", fontsize=11)
     model = lt.models.gaussian_mixture(2, 3, seed=0)
     ellipses(axes[0], model, train, "Start")
-    for ax, more, name in zip(axes[1:], (1, 4, 500), ("Iteration 1", "Iteration 5", "Converged"), strict=True):
+    for ax, more, name in zip(
+        axes[1:], (1, 4, 500), ("Iteration 1", "Iteration 5", "Converged"), strict=True
+    ):
         lt.fit(model, train, steps=more, start="model", warm_start=True, progress=False)
         ellipses(ax, model, train, name)
     found = {"EM: exact q": evidence_and_bound(model, test)}

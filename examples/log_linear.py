@@ -28,6 +28,7 @@ import cyclopts
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
 import latentia as lt
@@ -39,11 +40,11 @@ COLUMNS, CLASSES = 10, 3
 def main(budget: float = 1.0, out: Path = HERE) -> list[Path]:
     """Fit both kinds of model with 1 to 8 classes. budget: a fraction of the full runs' iterations."""
     data = answers()
-    steps = max(2, int(80 * budget))
+    steps = max(2, int(60 * budget))
     evidence: dict[str, dict[int, float]] = {"Bernoulli mixture": {}, "log-linear, with pairs": {}}
     for classes in (1, 2, 3, 4, 6, 8):
         for name, model, starts in (
-            ("Bernoulli mixture", lt.models.bernoulli_mixture(COLUMNS, classes), 5 if budget >= 1 else 1),
+            ("Bernoulli mixture", lt.models.bernoulli_mixture(COLUMNS, classes), 3 if budget >= 1 else 1),
             ("log-linear, with pairs", lt.models.log_linear(COLUMNS, classes), 1),
         ):
             lt.fit(model, data, steps=steps, starts=starts, progress=False)
@@ -59,7 +60,9 @@ def main(budget: float = 1.0, out: Path = HERE) -> list[Path]:
     lt.fit(model, data, steps=2 * steps, start="model", tol=1e-9, progress=False)
     in_data, under_model = expected_counts(model, x)
     draw_counts(right, in_data, under_model, "#0072b2", "after EM")
-    print(f"Largest difference of expected counts: {(in_data - under_model).abs().max():.3f} of {len(x):,} rows")
+    print(
+        f"Largest difference of expected counts: {(in_data - under_model).abs().max():.3f} of {len(x):,} rows"
+    )
     check_enumeration(model, data)
     out.mkdir(parents=True, exist_ok=True)
     figure.savefig(out / "log_linear.png", dpi=160)
@@ -113,6 +116,8 @@ def draw_counts(ax: Axes, in_data: Tensor, under_model: Tensor, colour: str, lab
     """A point for each feature: on the diagonal its expected counts are matched."""
     ax.loglog(in_data, under_model, "o", color=colour, ms=4, label=label)
     ax.loglog(in_data.sort().values, in_data.sort().values, color="#222222", lw=0.8, zorder=0)
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.yaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("expected count in the data")
     ax.set_ylabel("expected count under the model")
     ax.set_title(f"Features of {CLASSES} classes", loc="left", fontsize=11)

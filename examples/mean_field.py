@@ -51,9 +51,13 @@ def main(budget: float = 1.0, out: Path = HERE) -> list[Path]:
         for name, (covariance, colour, _) in FAMILIES.items():
             fitted = fit_posteriors(model, test, covariance, steps=max(1, int(600 * budget)))
             found[name].append(evidence - bound(fitted, test))
-            print(f"{angle:2d} degrees, {name}: gap = {found[name][-1]:.3f}, theory {theory(model, name):.3f}")
+            print(
+                f"{angle:2d} degrees, {name}: gap = {found[name][-1]:.3f}, theory {theory(model, name):.3f}"
+            )
             if angle == 45:
-                ellipses(left, fitted.posterior({"x": test, "row": torch.arange(len(test))}), colour, f"q, {name}")
+                ellipses(
+                    left, fitted.posterior({"x": test, "row": torch.arange(len(test))}), colour, f"q, {name}"
+                )
     turn(model, weight, 45)
     ellipses(left, model.posterior(test), "#222222", "posterior", dashed=True)
     draw_gaps(right, model, weight, found)

@@ -23,6 +23,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import cyclopts
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -41,6 +42,7 @@ def main(budget: float = 1.0, out: Path = HERE) -> list[Path]:
     found: dict[str, Gaps] = {}
     full: dict[str, Gaps] = {}
     for name, hidden in ENCODERS.items():
+        torch.manual_seed(0)
         decoder = lt.MLP(LATENT, data.event_shape, (200,))
         p = lt.Joint(z=lt.StandardNormal(LATENT), x=lt.Normal(decoder, given="z", scale="learnt"))
         q = lt.Joint(z=lt.Normal(lt.MLP(data.event_shape, 2 * LATENT, hidden), given="x"))
@@ -71,7 +73,7 @@ def stacked(ax: Axes, found: dict[str, Gaps]) -> None:
         one, two = gaps.approximation.mean, gaps.amortisation.mean
         ax.barh(place, one, color=APPROXIMATION, height=0.6, label="approximation" if not place else None)
         ax.barh(place, two, left=one, color=AMORTISATION, height=0.6, label=None if place else "amortisation")
-        evidence = f"log p(x) = {gaps.evidence.mean:.1f}".replace("-", "\N{MINUS SIGN}")
+        evidence = f"log p(x) ≥ {gaps.evidence.mean:.1f}".replace("-", "\N{MINUS SIGN}")
         ax.annotate(evidence, (one + two, place), (6, 0), textcoords="offset points", va="center", fontsize=9)
     ax.set_yticks(range(len(found)), found)
     ax.invert_yaxis()
@@ -85,17 +87,21 @@ def stacked(ax: Axes, found: dict[str, Gaps]) -> None:
 def by_family(ax: Axes, diagonal: dict[str, Gaps], full: dict[str, Gaps]) -> None:
     """The approximation gap of test digits, with its Monte Carlo error."""
     for place, label in enumerate(full):
-        for shift, gaps, marker in ((-0.1, diagonal[label], "o"), (0.1, full[label], "D")):
-            gap = gaps.approximation
-            name = {"o": "a diagonal covariance", "D": "a full one"}[marker] if not place else None
-            error = 2 * gap.mc_error
-            ax.errorbar(gap.mean, place + shift, xerr=error, fmt=marker, color=APPROXIMATION, label=name)
+        for shift, of_family, face in ((-0.1, diagonal, APPROXIMATION), (0.1, full, "white")):
+            gap = of_family[label].approximation
+            style = {"color": APPROXIMATION, "mfc": face, "ms": 7}
+            ax.errorbar(gap.mean, place + shift, xerr=2 * gap.mc_error, fmt="o", **style)
     ax.axvline(0, color="#999999", lw=1)
     ax.set_yticks(range(len(full)), [label.split(",")[0] for label in full])
     ax.set_ylim(len(full) - 0.5, -0.5)
     ax.set_xlabel("nats per digit; ± 2 Monte Carlo errors")
-    ax.set_title("Approximation gap of test digits, q* with", loc="left", fontsize=11)
-    ax.legend(frameon=False, loc="center right")
+    ax.set_title("Approximation gap of test digits", loc="left", fontsize=11)
+    ax.legend(
+        ax.containers[:2],
+        ("q* with a diagonal covariance", "with a full one"),
+        frameon=False,
+        loc="center right",
+    )
     ax.spines[["top", "right"]].set_visible(False)
 
 

@@ -157,7 +157,8 @@ def _inverse_root(precision: Tensor) -> Tensor:
     """
     upper = torch.linalg.cholesky(precision.flip(-2, -1)).flip(-2, -1)  # precision = U U^T
     identity = torch.eye(precision.shape[-1], dtype=precision.dtype, device=precision.device)
-    return torch.linalg.solve_triangular(upper.mT, identity.expand(upper.shape), upper=False)
+    root: Tensor = torch.linalg.solve_triangular(upper.mT, identity.expand(upper.shape), upper=False)
+    return root
 
 
 def _log_det(tril: Tensor) -> Tensor:

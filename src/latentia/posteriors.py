@@ -5,21 +5,26 @@ N rows, M entries of a latent, K codes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ._door import given_masks
+from .data import Array, Rows, Schema
 from .exact import is_discrete
 from .factor import Factor
 from .factors import Categorical, Normal
 from .factors.covariances import Covariance, Diagonal, gaussian_outputs
-from .joint import Joint, is_latent, names_of
+from .joint import MASK, Joint, is_latent, names_of
 from .learn.fit import fit
 from .model import Model
 from .nets import Table
 from .objectives import elbo
+
+
+BETAS = (0.9, 0.95)  # of Adam; large gradients of the first steps are soon forgotten, as most later are small
 
 
 def fit_posteriors(
@@ -62,16 +67,14 @@ def fit_posteriors(
     for parameter in learnt:
         parameter.requires_grad_(False)
     own = Model(model.p, q)
-    data: dict[str, Tensor] = {name: values[name] for name in names_of(values)}
-    data |= {f"{name}.observed": values[f"{name}.observed"] for name in given_masks(values)}
     try:
         fit(
             own,
-            data,
+            _as_they_are(values),
             elbo,
             steps=steps,
             batch=len(rows),
-            lr=lr,
+            optimizer=partial(torch.optim.Adam, lr=lr, betas=BETAS, fused=True),
             schedule="cosine",
             seed=seed,
             progress=progress,
@@ -83,6 +86,22 @@ def fit_posteriors(
             parameter.requires_grad_(True)
     own.schema = model.schema
     return own
+
+
+def _as_they_are(values: Mapping[str, Tensor]) -> Rows:
+    """Values and masks in model units as rows, numbered from 0, of a schema that does nothing to them."""
+    names = names_of(values)
+    fields, kept = {}, [key for name in names for key in (name, name + MASK) if key in values]
+    for name in names:
+        event, holes = tuple(values[name].shape[1:]), name + MASK in values
+        if values[name].is_floating_point():
+            kind = "float64" if values[name].dtype == torch.float64 else "float32"
+            fields[name] = Array(event, missing=holes, dtype=kind)
+        else:
+            fields[name] = Array(event, "category", int(values[name].max()) + 1, holes)
+    first = values[names[0]]
+    numbers = torch.arange(len(first), device=first.device)
+    return Rows(Schema(dict(fields)), {key: values[key] for key in kept}, None, numbers)
 
 
 def _table(name: str, factor: Factor, rows: int, covariance: Covariance) -> Factor:

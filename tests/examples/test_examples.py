@@ -11,10 +11,14 @@ import pytest
 FOLDER = Path(__file__).resolve().parents[2] / "examples"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
 PROMISED = {
+    "compare_models": {"compare_models.png"},
     "latent_plane": {"latent_plane.png", "latent_scatter.png", "graph.png"},
     "latent_sizes": {"latent_sizes.png"},
+    "naive_monte_carlo": {"naive_monte_carlo.png"},
     "new_likelihood": {"new_likelihood.png"},
     "new_objective": {"renyi_bounds.png"},
+    "sandwich": {"sandwich.png"},
+    "vae_gap": {"vae_gap.png"},
 }
 
 

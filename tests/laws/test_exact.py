@@ -85,8 +85,12 @@ def test_the_posterior_is_bayes_rule(name: str, how: str) -> None:
         torch.testing.assert_close(possible[possible > 0], expected, **LAWS)
         for variable in found.states:
             support = exact[variable].support()
-            own = torch.stack([chosen.get(variable, values.get(variable, support)[row : row + 1])[0]
-                               for chosen in truth.states])
+            own = torch.stack(
+                [
+                    chosen.get(variable, values.get(variable, support)[row : row + 1])[0]
+                    for chosen in truth.states
+                ]
+            )
             if support.is_floating_point():
                 mean = torch.tensordot(expected, own, 1)
                 torch.testing.assert_close(marginals[variable].mean[row], mean, **LAWS)
@@ -131,7 +135,9 @@ def test_the_brute_force_is_scipys() -> None:
     values, factor = CASES["factor_analysis"].values(exact, "whole"), exact.p["x"]
     weight, scale = factor.weight.detach(), factor.scale.detach()
     covariance = weight @ weight.mT + torch.diag(scale.square())
-    expected = multivariate_normal(factor.bias.detach().numpy(), covariance.numpy()).logpdf(values["x"].numpy())
+    expected = multivariate_normal(factor.bias.detach().numpy(), covariance.numpy()).logpdf(
+        values["x"].numpy()
+    )
     np.testing.assert_allclose(brute_evidence(exact, values).detach().numpy(), expected, rtol=1e-12)
 
 

@@ -66,7 +66,9 @@ def test_hard_em_never_decreases_the_density_of_the_best_latents(name: str, how:
     assert_never_decreases(engine(name, how, "hard"))
 
 
-@pytest.mark.parametrize("name", [name for name, how in ESTIMABLE if how == "whole" and engine(name, how, priors=True).priors])
+@pytest.mark.parametrize(
+    "name", [name for name, how in ESTIMABLE if how == "whole" and engine(name, how, priors=True).priors]
+)
 def test_with_priors_em_never_decreases_evidence_plus_log_prior(name: str) -> None:
     assert_never_decreases(engine(name, "whole", priors=True))
 
@@ -294,7 +296,10 @@ def test_models_that_em_cannot_fit_are_refused_before_anything_is_written(
     make: Any, options: dict[str, Any], sentence: str, tmp_path: Path
 ) -> None:
     p = make().double()
-    model, x = lt.Model(p, lt.Exact(p)), (clusters(50, p["x"].event[0] if p["x"].event[0] < 3 else 2) > 0).double()
+    model, x = (
+        lt.Model(p, lt.Exact(p)),
+        (clusters(50, p["x"].event[0] if p["x"].event[0] < 3 else 2) > 0).double(),
+    )
     x = torch.nn.functional.pad(x, (0, p["x"].event[0] - 2))
     with pytest.raises(UsageError, match=sentence):
         fitted(model, x, method="em", out=tmp_path / "run", **options)
@@ -338,7 +343,9 @@ def test_what_a_user_should_know_is_said() -> None:
     assert sum("holds less than one row" in note for note in several.notes) == 1
 
 
-@pytest.mark.parametrize("case", ["one column", "one component", "one row", "the same rows", "constant", "no cell of a column"])
+@pytest.mark.parametrize(
+    "case", ["one column", "one component", "one row", "the same rows", "constant", "no cell of a column"]
+)
 def test_the_smallest_and_dullest_data_give_finite_numbers(case: str) -> None:
     x = clusters(30)
     components = {"one component": 1, "one row": 1}.get(case, 2)

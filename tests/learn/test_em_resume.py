@@ -71,7 +71,11 @@ def test_a_signal_saves_the_state_from_which_em_goes_on(tmp_path: Path) -> None:
 def test_a_run_of_em_is_resumed_as_it_was_begun(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     estimate(folder, False, 3)
-    for options, sentence in (({"tol": 1e-3}, "tol was"), ({"starts": 2}, "starts was"), ({"seed": 1}, "seed was")):
+    for options, sentence in (
+        ({"tol": 1e-3}, "tol was"),
+        ({"starts": 2}, "starts was"),
+        ({"seed": 1}, "seed was"),
+    ):
         with pytest.raises(UsageError, match=f"cannot resume: {sentence}"):
             estimate(folder, True, 3, **options)
     estimate(folder, True, 6)

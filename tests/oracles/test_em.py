@@ -168,5 +168,3 @@ def test_in_float32_components_far_from_the_origin_stay_positive_definite() -> N
             assert min(np.diff(bounds(run))) > -1e-4
             values.append(lt.log_evidence(model, rows).mean)
         assert values[0] == pytest.approx(values[1], abs=2e-3)
-
-

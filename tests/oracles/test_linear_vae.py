@@ -55,7 +55,9 @@ def test_the_elbo_of_a_linear_vae_reaches_ppcas_likelihood_and_never_passes_it()
 
 def test_with_the_exact_posterior_as_encoder_there_is_no_gap_at_all() -> None:
     model, axes = lt.models.linear_vae(64, 10).double(), principal_axes_of(DIGITS, 10)
-    precision = 1 + axes.weight.square().sum(0) / axes.noise  # of z given x, diagonal: the axes are orthogonal
+    precision = (
+        1 + axes.weight.square().sum(0) / axes.noise
+    )  # of z given x, diagonal: the axes are orthogonal
     decoder, encoder = model.p["x"], model.q["z"].net.layers[0]
     with torch.no_grad():
         decoder.net.layers[0].weight.copy_(axes.weight)

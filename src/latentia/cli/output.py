@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from .._files import atomic_write
 from ..data import Image
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ..data import Field
 
 Cells = NDArray[Any]
+Shown = Table | str | Text
 
 
 def say(text: str = "", quiet: bool = False) -> None:
@@ -33,11 +35,21 @@ def say(text: str = "", quiet: bool = False) -> None:
         print(text, file=sys.stderr)
 
 
-def show(*things: Table | str) -> None:
-    """Results, on stdout: tables, and lines that are never broken."""
+def show(*things: Shown) -> None:
+    """Results, on stdout: tables, lines that are never broken, and prose that a terminal breaks at words."""
     console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
     for thing in things:
-        console.print(thing, soft_wrap=isinstance(thing, str))
+        whole = isinstance(thing, str) or (isinstance(thing, Text) and not console.is_terminal)
+        console.print(thing, soft_wrap=whole)
+
+
+def grid(first: str, *numbers: str, padding: int = 3) -> Table:
+    """A table of a column of names and columns of numbers, by their headings."""
+    table = Table(box=None, pad_edge=False, padding=(0, padding, 0, 0))
+    table.add_column(first)
+    for heading in numbers:
+        table.add_column(heading, justify="right")
+    return table
 
 
 def facts(title: str, pairs: Iterable[tuple[str, str]]) -> Table:

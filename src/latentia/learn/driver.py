@@ -42,7 +42,7 @@ class Work:
 
     def describe(self) -> str:
         run = self.run
-        return f"{self.way} of {run.objective}, {run.executor}; it follows {run.follows}"
+        return f"{self.way} of {run.objective}; it follows {run.follows}"
 
 
 def drive(work: Work, show: bool) -> None:

@@ -311,7 +311,7 @@ def _finite(value: float, progress: EMProgress) -> float:
 def _algebra(progress: EMProgress) -> Iterator[None]:
     try:
         yield
-    except torch.linalg.LinAlgError as error:
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
         raise DivergedError(
             f"a covariance cannot be factorised at iteration {progress.iteration + 1:,} of EM: look for "
             f"extreme values in the data, raise the floor of the variances, or compute in float64"

@@ -100,7 +100,7 @@ def ascent_work(
         settings,
         length=plan.steps,
         checkpoint_every=plan.checkpoint_every,
-        way=WAYS[method],
+        way=f"{run.executor} {WAYS[method]}",
         finished=finished,
     )
 

@@ -19,7 +19,7 @@ from .options import fingerprint
 from .run import Run
 from .starts import STARTS, check_start, compressed, first_weights
 
-OBJECTIVES = {"exact": "log_evidence", "hard": "log p(x, z)", "sampled": "log p(x, z)"}
+OBJECTIVES = {"exact": "log p(x)", "hard": "log p(x, z)", "sampled": "log p(x, z)"}
 ITERATIONS = 1000
 CHUNK = 2**23  # numbers that a chunk holds at a time: rows, times states, times entries
 
@@ -82,7 +82,9 @@ def em_work(
     em.check()
     length = ITERATIONS if steps is None else steps
     follows = f"the objective of the {len(train):,} training rows"
-    run = Run(model, None, OBJECTIVES[estep], "em", follows, "eager", notes=notes)
+    bayesian = any(model.p[name].is_bayesian for name in model.p)
+    objective = "the variational bound" if bayesian and estep == "exact" else OBJECTIVES[estep]
+    run = Run(model, None, objective, "em", follows, "eager", notes=notes)
     settings: dict[str, Any] = {
         "method": "em",
         "start": start,
@@ -106,7 +108,7 @@ def em_work(
     def finished() -> None:
         if state.stopped == "steps" and estep != "sampled":
             run.notes.append(
-                f"not converged after {length:,} iterations: the objective still changed by "
+                f"not converged after {state.iteration:,} iterations: the objective still changed by "
                 f"{state.change:.2g} nats per example; raise steps, or tol"
             )
         run.notes.extend(em.troubles())
@@ -119,7 +121,7 @@ def em_work(
         settings,
         length=length * starts,
         checkpoint_every=checkpoint_every or 10,
-        way=f"expectation-maximisation with {estep} E-steps",
+        way=f"expectation-maximisation by {estep} E-steps",
         finished=finished,
     )
 

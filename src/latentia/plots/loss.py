@@ -68,8 +68,7 @@ class LossDisplay(Display):
             return cls.from_history(read_metrics(Path(run)), found if found is None else em or found)
         if run.method == "em" and em is not None:
             return cls.from_history(run.history, em)
-        em = None if run.method != "em" else "log p(x)" if run.objective == "log_evidence" else JOINT
-        return cls.from_history(run.history, em)
+        return cls.from_history(run.history, run.objective if run.method == "em" else None)
 
     @classmethod
     def from_history(cls, history: Sequence[Mapping[str, Any]], em: str | None = None) -> LossDisplay:

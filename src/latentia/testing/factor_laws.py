@@ -237,7 +237,9 @@ def check_detached_stops_parameters(case: FactorCase) -> str | None:
         result.sum().backward()  # type: ignore[no-untyped-call]
     touched = [name for name, parameter in case.factor.named_parameters() if parameter.grad is not None]
     require(not touched, f"{case.name}: detached() must stop parameters, and reaches {', '.join(touched)}")
-    if len(gradients) == 1:  # a result that value and parents do not reach has no gradient once it is detached
+    if (
+        len(gradients) == 1
+    ):  # a result that value and parents do not reach has no gradient once it is detached
         reached = any(bool((gradient != 0).any()) for gradient in gradients[0])
         require(not reached, f"{case.name}: detached() must let gradients of value and parents through")
         return None

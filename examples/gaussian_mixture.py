@@ -3,7 +3,7 @@
     p(x, k) = Categorical(k; pi) N(x; mu_k, Sigma_k),     q(k | x) = p(k | x), or a q of its own
 
 EM: in the E-step q is the posterior, by Bayes' rule; the M-step sets pi, mu_k and Sigma_k to weighted counts,
-means and covariances. The ellipses hold 90 percent of a component.
+means and covariances.
 
 The same p may climb the ELBO by stochastic gradients, with a q to be learnt. The gap log p(x) - ELBO =
 KL(q || p(k | x)) has two sources. The family of q may not hold the posterior: here it does, so a q for each
@@ -17,13 +17,11 @@ Duvenaud (2018), "Inference suboptimality in variational autoencoders".
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import cyclopts
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -33,7 +31,6 @@ from latentia.posteriors import fit_posteriors
 HERE = Path("runs/examples/gaussian_mixture")
 MIXES = [[[1.5, 0.0], [0.9, 0.4]], [[0.4, 0.0], [0.0, 1.4]], [[0.5, 0.0], [-0.8, 0.4]]]
 MEANS = [[-1.6, -1.4], [0.4, 1.6], [1.6, -1.2]]
-COLOURS = ("#0072b2", "#009e73", "#d55e00")
 
 
 def main(budget: float = 1.0, out: Path = HERE) -> list[Path]:
@@ -50,7 +47,7 @@ def main(budget: float = 1.0, out: Path = HERE) -> list[Path]:
     ):
         lt.fit(model, train, steps=more, start="model", warm_start=True, progress=False)
         ellipses(ax, model, train, name)
-    found = {"EM: exact q": evidence_and_bound(model, test)}
+    found = {"EM: the exact q": evidence_and_bound(model, test)}
     for name, hidden in (("network", (32,)), ("linear map", ())):
         p = lt.models.gaussian_mixture(2, 3, seed=0).p
         torch.manual_seed(0)
@@ -58,7 +55,7 @@ def main(budget: float = 1.0, out: Path = HERE) -> list[Path]:
         steps = max(1, int(1500 * budget))
         lt.fit(ascended, train, lt.elbo, enumerate=("k",), steps=steps, lr=0.05, schedule="cosine")
         found[f"Ascent: q by a {name}"] = evidence_and_bound(ascended, test)
-    per_row = fit_posteriors(ascended, test, steps=max(1, int(800 * budget)), lr=0.5)
+    per_row = fit_posteriors(ascended, test, steps=max(1, int(1500 * budget)))
     found["Its p, a q for each row"] = evidence_and_bound(per_row, test)
     dumbbells(lower.subplots(), found)
     out.mkdir(parents=True, exist_ok=True)
@@ -84,17 +81,13 @@ def evidence_and_bound(model: lt.Model, x: Tensor) -> tuple[float, float]:
 
 @torch.no_grad()
 def ellipses(ax: Axes, model: lt.Model, x: Tensor, title: str) -> None:
-    """Rows coloured by p(k | x), and each component's 90 percent ellipse."""
-    colours = torch.tensor([to_rgb(colour) for colour in COLOURS])
-    ax.scatter(*x.T, c=(model.posterior(x).probs @ colours).clamp(0, 1), s=6, linewidths=0)
-    of_k = model.p["x"].distribution(torch.arange(3))
-    angle = torch.linspace(0, 2 * math.pi, 100)
-    circle = math.sqrt(-2 * math.log(0.1)) * torch.stack([angle.cos(), angle.sin()])
-    for mean, covariance, colour in zip(of_k.mean, of_k.covariance_matrix, COLOURS, strict=True):
-        ax.plot(*(mean.unsqueeze(1) + torch.linalg.cholesky(covariance) @ circle), color=colour, lw=1.8)
-    bound = float(model.q.log_evidence({"x": x}).mean())
-    ax.set_title(f"{title}: log p(x) = {bound:.3f}".replace("-", "\N{MINUS SIGN}"), loc="left", fontsize=10)
-    ax.set_aspect("equal")
+    """The components at one and two standard deviations; the rows' colours are mixed by p(k | x)."""
+    lt.plots.MixtureDisplay.from_model(model, x).plot(ax)
+    ax.get_legend().remove()
+    ax.collections[0].set(sizes=[8], alpha=0.45)  # the points
+    evidence = f"log p(x) = {model.q.log_evidence({'x': x}).mean():.3f}"
+    ax.set_title(f"{title}: {evidence}".replace("-", "\N{MINUS SIGN}"), loc="left", fontsize=10)
+    ax.label_outer()
 
 
 def dumbbells(ax: Axes, found: dict[str, tuple[float, float]]) -> None:

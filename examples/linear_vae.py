@@ -49,10 +49,8 @@ def main(budget: float = 1.0, out: Path = HERE) -> list[Path]:
     learnt = float(decoder.distribution(torch.zeros(1, LATENT).double()).base_dist.scale.detach()[0, 0]) ** 2
     angles = principal_angles(decoder.net.layers[0].weight.detach(), ppca.p["x"].weight.detach())
     print(f"PPCA: log p(x) = {maximum:.4f}, sigma^2 = {noise:.6f}")
-    print(
-        f"Linear VAE: ELBO = {bound.mean:.4f} (Monte Carlo error {bound.mc_error:.4f}), sigma^2 = {learnt:.6f}"
-    )
-    print(f"  its own log p(x) = {lt.log_evidence(linear, x, 'exact').mean:.4f}")
+    print(f"Linear VAE: ELBO = {bound.mean:.4f} +- {bound.mc_error:.4f}, sigma^2 = {learnt:.6f}")
+    print(f"  the error is Monte Carlo's; its own log p(x) = {lt.log_evidence(linear, x, 'exact').mean:.4f}")
     print(f"  largest angle between the two subspaces: {angles.max():.2f} degrees")
 
     held = float(eigenvalues[KEPT - 1 : KEPT + 1].prod().sqrt())

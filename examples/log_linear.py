@@ -80,7 +80,7 @@ def answers() -> lt.data.Data:
 
 @torch.no_grad()
 def expected_counts(model: lt.Model, x: Tensor) -> tuple[Tensor, Tensor]:
-    """How often each feature occurs, [F]: in the rows, by p(z | x), and under the model with these classes."""
+    """How often each feature occurs, [F]: in the rows, by p(z | x), and under the model, classes as often."""
     factor, weight = model.p["x"], model.q.expect({"x": x}).weight  # [Z, N]
     codes = torch.arange(len(weight)).unsqueeze(1)
     in_data = factor.statistics(x, codes, weight=weight)["counts"]  # [X, Z]

@@ -60,12 +60,9 @@ def main(budget: float = 1.0, out: Path = HERE) -> list[Path]:
             f"{errors[1]:.3f}, by the model of what was seen {errors[2]:.3f}"
         )
         if share == SHOWN:
-            drawn = impute(model, test_holed, draws=1)[0]
-            column_means = torch.where(hidden, means, test_holed)
-            show(
-                left,
-                {"seen": test_holed, "means": column_means, "filled": filled, "drawn": drawn, "true": test},
-            )
+            lines = {"seen": test_holed, "column means": torch.where(hidden, means, test_holed)}
+            lines |= {"filled in": filled, "drawn": impute(model, test_holed, draws=1)[0], "true": test}
+            show(left, lines)
     whole = mixture()
     lt.fit(whole, train, steps=steps, progress=False)
     draw_evidence(right.subplots(), evidence, lt.log_evidence(whole, test).mean)
@@ -75,9 +72,9 @@ def main(budget: float = 1.0, out: Path = HERE) -> list[Path]:
 
 
 def mixture() -> lt.Model:
-    """Ten PPCAs of eight dimensions."""
+    """Ten PPCAs of three dimensions."""
     return lt.models.mixture_of_factor_analysers(
-        64, components=10, latent=8, covariance=lt.Spherical(), floor=0.02
+        64, components=10, latent=3, covariance=lt.Spherical(), floor=0.05
     ).double()
 
 

@@ -48,7 +48,8 @@ def main(budget: float = 1.0, out: Path = HERE) -> list[Path]:
         mean_of_logs.append(lt.log_evidence(prior, data.test, "elbo", max(10, int(1000 * budget))))
         for draws, found in naive.items():
             found.append(lt.log_evidence(model, data.test, "naive", max(10, int(draws * budget))))
-        print(f"{size} latent dimensions", exact[-1], mean_of_logs[-1], naive[1_000][-1], sep="\n  ")
+        last = [exact[-1], mean_of_logs[-1], *(found[-1] for found in naive.values())]
+        print(f"{size} latent dimensions", *last, sep="\n  ")
     figure = Figure(figsize=(10.5, 7.0), layout="constrained")
     values, gaps, effective, k_hat = figure.subplots(2, 2, sharex=True).flat
     values.plot(SIZES, [one.mean for one in exact], color=BLACK, marker="o", ms=4, label="exact")

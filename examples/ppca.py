@@ -19,10 +19,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import cyclopts
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor
 
 import latentia as lt
 
@@ -48,7 +46,7 @@ def main(budget: float = 1.0, out: Path = HERE) -> list[Path]:
     figure = Figure(figsize=(10.5, 4.0), layout="constrained")
     left, right = figure.subplots(1, 2)
     draw_curves(left, curves, lt.log_evidence(closed, x).mean)
-    draw_spectrum(right, x, closed)
+    lt.plots.SpectrumDisplay.from_model(closed, x).plot(right)
     out.mkdir(parents=True, exist_ok=True)
     figure.savefig(out / "ppca.png", dpi=160)
     return [out / "ppca.png"]
@@ -63,23 +61,6 @@ def draw_curves(ax: Axes, curves: dict[str, lt.Run], maximum: float) -> None:
     ax.set_xlabel("iteration, or step")
     ax.set_ylabel("nats per digit below the maximum")
     ax.set_title("The way to the maximum", loc="left", fontsize=11)
-    ax.legend(frameon=False)
-    ax.spines[["top", "right"]].set_visible(False)
-
-
-@torch.no_grad()
-def draw_spectrum(ax: Axes, x: Tensor, model: lt.Model) -> None:
-    """Eigenvalues of the data's covariance (divided by N) and of the model's, W W^T + sigma^2 I."""
-    weight, noise = model.p["x"].weight, model.p["x"].scale.square()
-    own = torch.linalg.eigvalsh(weight @ weight.T + noise * torch.eye(len(weight))).flip(0)
-    theirs = torch.linalg.eigvalsh(torch.cov(x.T, correction=0)).flip(0)
-    place = torch.arange(1, len(theirs) + 1)
-    ax.semilogy(place, theirs, "o", color="#222222", ms=4, label="of the digits")
-    ax.semilogy(place, own, color="#0072b2", lw=1.8, drawstyle="steps-mid", label="of PPCA")
-    ax.annotate(r"$\sigma^2$", (len(own), float(noise)), (0, 4), textcoords="offset points", ha="right")
-    ax.set_ylim(bottom=5e-6)
-    ax.set_xlabel("number of the eigenvalue")
-    ax.set_title("Eigenvalues of the covariance", loc="left", fontsize=11)
     ax.legend(frameon=False)
     ax.spines[["top", "right"]].set_visible(False)
 

@@ -38,7 +38,8 @@ def rows_of(model: Model, x: Any, numbering: bool = False) -> Rows:
     elif model.schema is not None:
         rows = model.schema.rows(x)
     else:
-        rows = load_data(x, split=(1.0, 0.0, 0.0)).train
+        data = load_data(x, split=(1.0, 0.0, 0.0))
+        rows = data.train if numbering else data.schema.rows(x)  # rows without any cell are asked about too
     reserved = {name: _per_row(name, value, rows) for name, value in given.items()}
     rows = replace(rows, tensors={**_row_masks(model, rows.tensors), **reserved})
     if takes_row(model):

@@ -75,25 +75,26 @@ def condition(stack: Stack, observations: list[Observation]) -> tuple[FullNormal
 
     The posterior has precision P = S^-1 + sum A^T R^-1 A and mean P^-1 (S^-1 m + sum A^T R^-1 (x - b)); the
     evidence is log p(x, u) - log p(u | x) at that mean, where nothing large cancels. Missing entries leave
-    the sums.
+    the sums. Matrices of M x M are worked out in float64: beside small noise P is nearly singular.
     """
     if stack.mean is None or stack.covariance is None:
         raise ValueError("there is no Gaussian latent to condition on")
-    prior_tril = torch.linalg.cholesky(stack.covariance)
-    prior = torch.cholesky_inverse(prior_tril)
-    precision, pull = prior, _times(stack.mean, prior)
-    constant = _log_det(prior_tril)
+    dtype = stack.mean.dtype
+    prior_tril = torch.linalg.cholesky(stack.covariance.double())
+    precision = torch.cholesky_inverse(prior_tril)
+    prior = precision.to(dtype)
+    pull, constant = _times(stack.mean, prior), _log_det(prior_tril).to(dtype)
     whitened = [_whitened(stack, seen) for seen in observations]
     for weight, residual, mask, log_scale in whitened:
         constant = constant + log_scale
         pull = pull + _times(residual, weight)
         if mask is None:
-            precision = precision + weight.mT @ weight
+            precision = precision + weight.double().mT @ weight.double()
         else:
             squares = (weight.unsqueeze(-1) * weight.unsqueeze(-2)).flatten(-2)  # [..., D, M * M]
             flat = _times(mask, squares)
             precision = precision + flat.reshape(*flat.shape[:-1], *prior.shape[-2:])
-    root = _inverse_root(precision)
+    root = _inverse_root(precision).to(dtype)
     location = _times(pull, root @ root.mT)
     from_prior = location - stack.mean
     distance = (_times(from_prior, prior) * from_prior).sum(-1)

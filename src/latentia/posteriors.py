@@ -23,7 +23,6 @@ from .model import Model
 from .nets import Table
 from .objectives import elbo
 
-
 BETAS = (0.9, 0.95)  # of Adam; large gradients of the first steps are soon forgotten, as most later are small
 
 

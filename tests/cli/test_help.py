@@ -5,13 +5,24 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
 from .conftest import Cli
 
-COMMANDS = ("fit", "evaluate", "sample", "reconstruct", "embed", "score", "plot", "models", "data")
+COMMANDS = (
+    "fit",
+    "evaluate",
+    "compare",
+    "sample",
+    "reconstruct",
+    "embed",
+    "score",
+    "impute",
+    "plot",
+    "models",
+    "data",
+)
 HEAVY = ("torch", "sklearn", "scipy", "matplotlib", "pandas", "pyarrow", "PIL", "numpy")
 
 
@@ -50,11 +61,15 @@ def test_version(cli: Cli) -> None:
 
 
 def test_help_answers_in_well_under_half_a_second() -> None:
+    """In processor time, which other work on the machine does not change."""
     times = []
     for _ in range(3):
-        start = time.perf_counter()
+        before = os.times()
         done = subprocess.run([sys.executable, "-m", "latentia", "--help"], capture_output=True, check=True)
-        times.append(time.perf_counter() - start)
+        after = os.times()
+        times.append(
+            after.children_user + after.children_system - before.children_user - before.children_system
+        )
         assert b"A tour" in done.stdout
     assert min(times) < 0.5
 

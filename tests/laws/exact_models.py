@@ -49,7 +49,7 @@ class ExactCase:
         return lt.Exact(p, self.latents)
 
     def values(self, exact: lt.Exact, how: str, rows: int = ROWS) -> dict[str, Tensor]:
-        """The rows: "whole", with "holes" in x, or with "labels", which some rows hold of what is discrete."""
+        """The rows: "whole", with "holes" in x, or with "labels", held by some rows, of what is discrete."""
         generator, number = torch.Generator().manual_seed(1), torch.arange(rows)
         x = torch.randn(rows, 3, generator=generator, dtype=torch.float64)
         others = {name: value[number % len(value)] for name, value in (self.others or {}).items()}

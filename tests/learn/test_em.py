@@ -16,7 +16,6 @@ import latentia as lt
 from latentia.errors import DataError, DivergedError, UsageError
 from latentia.factors.covariances import Spherical, Tied
 from latentia.factors.priors import Beta, Dirichlet, GaussianPrior, NormalInverseWishart
-from latentia.joint import MASK
 from latentia.learn.em import EM
 from latentia.learn.starts import first_weights
 from tests.laws.exact_models import CASES, cases
@@ -380,6 +379,7 @@ def test_rows_without_any_cell_are_left_out_and_infinite_ones_refused() -> None:
     fitted(whole, x)
     fitted(left, data)
     assert torch.equal(weights(whole), weights(left))
+    assert left.log_evidence(torch.full((2, 2), math.nan)).tolist() == [0.0, 0.0]
     with pytest.raises(DataError, match="not finite"):
         fitted(mixture(), torch.cat([x, torch.full((1, 2), math.inf)]))
 

@@ -18,7 +18,7 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 import latentia as lt
-from latentia.factors.covariances import Covariance, Spherical, Tied
+from latentia.factors.covariances import Spherical, Tied
 from latentia.factors.gaussian import tril_of
 
 DIGITS = torch.from_numpy(load_digits().data / 16)

@@ -1,4 +1,4 @@
-"""The linear VAE is PPCA: at its optimum the ELBO is the evidence, and noise decides how many dimensions live.
+"""The linear VAE is PPCA: its best ELBO is the evidence, and the noise decides how many dimensions live.
 
 Lucas, Tucker, Grosse & Norouzi (2019), "Don't blame the ELBO!".
 """

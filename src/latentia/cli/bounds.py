@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..evidence import Estimate
-from ..evidence.pareto import threshold
+from ..evidence.pareto import TRUSTED, threshold
 from ..exact import is_discrete
 from .measured import Evaluation, Told
 from .output import grid
@@ -177,8 +177,8 @@ def _columns(found: Evaluation) -> Iterator[Text]:
         parts.append("effective: the median effective sample size")
     tails = {threshold(one.samples) for one in drawn if not math.isnan(heavy_tails(one))}
     if tails:
-        above = ", ".join(f"{tail:.2f}" for tail in sorted(tails))
-        parts.append(f"k-hat high: the share of rows whose Pareto k-hat is above {above}")
+        limit = f"{min(tails):.2f}" if len(tails) == 1 else f"1 - 1 / log10(draws), at most {TRUSTED}"
+        parts.append(f"k-hat high: the share of rows whose Pareto k-hat is above {limit}")
     if any(not math.isnan(bias(one)) for one in drawn):
         parts.append("bias: E[value] - log p(x) by the delta method")
     if parts:

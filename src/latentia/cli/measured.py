@@ -49,8 +49,9 @@ class Told(NamedTuple):
     @property
     def name(self) -> str:
         """Shortly: exact, ELBO, L_1000, naive, AIS."""
-        samples = self.estimate.samples
-        names = {"elbo": "ELBO", "importance": f"L_{samples}", "ais": "AIS"}
+        if self.estimate.direction == "none":
+            return self.estimate.name
+        names = {"elbo": "ELBO", "importance": f"L_{self.estimate.samples}", "ais": "AIS"}
         return names.get(self.method, self.method)
 
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import cyclopts
+import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -95,9 +96,9 @@ def draw_bounds(ax: Axes, run: lt.Run, maximum: float) -> None:
 
 def draw_kl(ax: Axes, kl: Tensor, eigenvalues: Tensor, variance: float, colour: str, label: str) -> None:
     """KL of each dimension, largest first, and 1/2 log(lambda / sigma^2)."""
-    place = torch.arange(1, len(kl) + 1) + (-0.2 if label.startswith("learnt") else 0.2)
+    place = np.arange(1, len(kl) + 1) + (-0.2 if label.startswith("learnt") else 0.2)
     theory = 0.5 * (eigenvalues[: len(kl)] / variance).log().clamp(min=0)
-    ax.bar(place, kl.sort(descending=True).values, width=0.36, color=colour, alpha=0.75, label=label)
+    ax.bar(place, kl.sort(descending=True).values.numpy(), width=0.36, color=colour, alpha=0.75, label=label)
     ax.plot(place, theory, "o", mfc="none", color="#222222", ms=5, clip_on=False)
     ax.set_xticks(range(1, len(kl) + 1))
     ax.set_xlabel("dimension of z, by its KL")

@@ -28,7 +28,6 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import latentia as lt
-from latentia.conditional import impute
 
 HERE = Path("runs/examples/missing_cells")
 SHARES, SHOWN = (0.1, 0.3, 0.5, 0.7), 0.5
@@ -50,10 +49,10 @@ def main(budget: float = 1.0, out: Path = HERE) -> list[Path]:
         lt.fit(of_filled, torch.where(holed.isnan(), means, holed), steps=steps, progress=False)
         for fitted, found in zip((model, of_filled), evidence.values(), strict=True):
             found.append(lt.log_evidence(fitted, test).mean)
-        hidden, filled = test_holed.isnan(), impute(model, test_holed)
+        hidden, filled = test_holed.isnan(), lt.impute(model, test_holed)
         errors = [
             float((guess - test)[hidden].square().mean().sqrt())
-            for guess in (means.expand_as(test), impute(of_filled, test_holed), filled)
+            for guess in (means.expand_as(test), lt.impute(of_filled, test_holed), filled)
         ]
         print(
             f"{share:.0%} missing: error by column means {errors[0]:.3f}, by the model of filled rows "
@@ -61,7 +60,7 @@ def main(budget: float = 1.0, out: Path = HERE) -> list[Path]:
         )
         if share == SHOWN:
             lines = {"seen": test_holed, "column means": torch.where(hidden, means, test_holed)}
-            lines |= {"filled in": filled, "drawn": impute(model, test_holed, draws=1)[0], "true": test}
+            lines |= {"filled in": filled, "drawn": lt.impute(model, test_holed, draws=1)[0], "true": test}
             show(left, lines)
     whole = mixture()
     lt.fit(whole, train, steps=steps, progress=False)
@@ -91,7 +90,7 @@ def show(figure: Figure, rows: dict[str, Tensor]) -> None:
     for line, (name, images) in zip(axes, rows.items(), strict=True):
         line[0].set_ylabel(name, rotation=0, ha="right", va="center")
         for ax, image in zip(line, images, strict=False):
-            ax.imshow(image.reshape(8, 8), cmap=colours, vmin=0, vmax=1)
+            ax.imshow(image.reshape(8, 8).numpy(), cmap=colours, vmin=0, vmax=1)
             ax.set_xticks([])
             ax.set_yticks([])
             ax.spines[:].set_visible(False)

@@ -15,12 +15,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .contestants import Run
-from .tasks import CHANNELS, PIXELS, SIDE, Task
+from .tasks import CHANNELS, PIXELS, SIDE, Autoencoder
 
 Product = Callable[[], object]
 
 
-def build(task: Task, bf16: bool = False) -> Run:
+def build(task: Autoencoder, bf16: bool = False) -> Run:
     dtype = torch.bfloat16 if bf16 else torch.float32
     products = list(_convolutional(task, dtype) if task.conv else _dense(task, dtype))
 
@@ -34,14 +34,14 @@ def build(task: Task, bf16: bool = False) -> Run:
     return run
 
 
-def _dense(task: Task, dtype: torch.dtype) -> Iterator[Product]:
+def _dense(task: Autoencoder, dtype: torch.dtype) -> Iterator[Product]:
     for inputs, outputs in pairwise((PIXELS, *task.hidden, 2 * task.latent)):
         yield from _linear(task.batch, inputs, outputs, dtype, first=inputs == PIXELS)
     for inputs, outputs in pairwise((task.latent, *reversed(task.hidden), PIXELS)):
         yield from _linear(task.batch * task.samples, inputs, outputs, dtype)
 
 
-def _convolutional(task: Task, dtype: torch.dtype) -> Iterator[Product]:
+def _convolutional(task: Autoencoder, dtype: torch.dtype) -> Iterator[Product]:
     sides = [SIDE, SIDE // 2, SIDE // 4]
     widths = [1, *CHANNELS]
     features = widths[-1] * sides[-1] ** 2

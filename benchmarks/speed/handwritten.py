@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from .contestants import Run
-from .tasks import CHANNELS, PIXELS, RATE, SIDE, Task, images
+from .tasks import CHANNELS, PIXELS, RATE, SIDE, Autoencoder, images
 
 
 def mlp(sizes: list[int], activation: str) -> nn.Sequential:
@@ -23,7 +23,7 @@ def mlp(sizes: list[int], activation: str) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def body(task: Task) -> tuple[nn.Module, int]:
+def body(task: Autoencoder) -> tuple[nn.Module, int]:
     """The encoder up to its last hidden layer, `[B, 784]` to `[B, features]`, and the number of features."""
     if not task.conv:
         return mlp([PIXELS, *task.hidden], task.activation), task.hidden[-1]
@@ -39,7 +39,7 @@ def body(task: Task) -> tuple[nn.Module, int]:
     return convolutions, wide * (SIDE // 4) ** 2
 
 
-def decoder(task: Task) -> nn.Module:
+def decoder(task: Autoencoder) -> nn.Module:
     """`[B, latent]` to logits `[B, 784]`."""
     if not task.conv:
         sizes = [task.latent, *reversed(task.hidden)]
@@ -57,7 +57,7 @@ def decoder(task: Task) -> nn.Module:
 
 
 class VAE(nn.Module):
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Autoencoder) -> None:
         super().__init__()
         self.body, features = body(task)
         self.mean, self.log_variance = nn.Linear(features, task.latent), nn.Linear(features, task.latent)
@@ -86,7 +86,7 @@ class VAE(nn.Module):
         return math.log(self.samples) - torch.logsumexp(log_weight, 0)
 
 
-def build(task: Task) -> Run:
+def build(task: Autoencoder) -> Run:
     torch.manual_seed(0)
     grey = torch.from_numpy(images()[0]).float() / 255
     loader = DataLoader(TensorDataset(grey), batch_size=task.batch, shuffle=True, drop_last=True)

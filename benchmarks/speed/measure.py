@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from .contestants import CONTESTANTS
+from .contestants import contestants_of
 from .tasks import Task
 
 
@@ -52,7 +52,7 @@ class Worker:
         )
 
     def ask(self, steps: int) -> dict[str, Any]:
-        """Run that many steps; returns seconds, bound and versions, or what is missing.
+        """Run that many steps; returns seconds a step, bound, memory and versions, or what is missing.
 
         Raises RuntimeError where the process has ended.
         """
@@ -76,28 +76,38 @@ class Worker:
 class Measured:
     """One contestant's rounds: milliseconds a step, and the bound of the last one.
 
-    first  seconds of the round before them, with imports, building and compilation
+    first      seconds of the round before them, with imports, building and compilation
+    megabytes  the most memory that a round took beside what was held before it
     """
 
     first: float
     milliseconds: list[float] = field(default_factory=list)
     bound: float = math.nan
+    megabytes: float = 0.0
 
 
 def measure(
-    task: Task, names: list[str], pythons: dict[bool, str], rounds: int, threads: int, steps: int, quiet: bool
+    task: Task,
+    names: list[str],
+    pythons: dict[bool, str],
+    rounds: int,
+    threads: int,
+    steps: int,
+    clock: str,
+    quiet: bool,
 ) -> tuple[dict[str, Measured], dict[str, str]]:
     """Run every contestant once, then go round A B C ... A B C ...; returns the rounds and library versions.
 
-    pythons: the interpreter of our own contestants (False) and of the peers (True).
+    pythons: the interpreter of our own contestants (False) and of the peers (True). clock: "wall" or "cpu".
     """
+    contestants = contestants_of(task)
     cpus = sorted(os.sched_getaffinity(0))[-threads:] if hasattr(os, "sched_getaffinity") else []
     workers: dict[str, Worker] = {}
     results: dict[str, Measured] = {}
     versions: dict[str, str] = {}
     try:
         for name in names:
-            worker = Worker(name, task, pythons[CONTESTANTS[name].peer], threads, cpus, quiet)
+            worker = Worker(name, task, pythons[contestants[name].peer], threads, cpus, quiet)
             start = time.perf_counter()
             try:
                 answer = worker.ask(steps)
@@ -112,30 +122,41 @@ def measure(
         for _ in range(rounds):
             for name, worker in workers.items():
                 answer = worker.ask(steps)
-                results[name].milliseconds.append(1e3 * answer["seconds"] / steps)
-                results[name].bound = answer["bound"]
+                result = results[name]
+                result.milliseconds.append(1e3 * answer["seconds_a_step"][clock])
+                result.bound, result.megabytes = answer["bound"], max(result.megabytes, answer["megabytes"])
     finally:
         for worker in workers.values():
             worker.close()
     return results, versions
 
 
-def ratios(results: dict[str, Measured], name: str, base: str = "floor") -> float:
-    """The median over rounds of the ratio to `base` in the same round."""
+def ratios(results: dict[str, Measured], name: str, base: str) -> float:
+    """The median over rounds of the ratio to `base` in the same round; nan where it did not take part."""
+    if base not in results:
+        return math.nan
     pairs = zip(results[name].milliseconds, results[base].milliseconds, strict=True)
-    return median(own / floor for own, floor in pairs)
+    return median(own / other for own, other in pairs)
 
 
 def table(task: Task, results: dict[str, Measured], steps: int) -> str:
-    """A line per contestant: time, ratio and its target, the bound reached, and what starting it took."""
-    lines = [f"{'':20}{'ms a step':>10}{'s':>8}{'/ floor':>9}{'target':>9}{'bound':>9}{'start s':>9}"]
+    """A line per contestant: time, ratios and their target, the bound reached, memory, and the start's time."""
+    faster = "" if task.peer is None else f"{'speed-up':>10}"
+    titles = ("ms a step", 10), ("s", 8), ("/ floor", 9)
+    first = "".join(f"{title:>{width}}" for title, width in titles)
+    lines = [f"{'':20}{first}{faster}{'target':>9}{'bound':>9}{'MB':>7}{'start s':>9}"]
     for name, result in results.items():
-        step, ratio = median(result.milliseconds), ratios(results, name) if "floor" in results else math.nan
+        step, ratio = median(result.milliseconds), ratios(results, name, "floor")
         seconds = step * steps / 1e3
         start = max(0.0, result.first - seconds)
+        reached, speed_up = "", 1.0
+        if task.peer is not None:
+            speed_up = 1 / ratios(results, name, task.peer)
+            reached = f"{speed_up:10.2f}"
         target = task.targets.get(name)
-        wanted = "" if target is None else f"{target:g} {'yes' if ratio <= target else 'NO'}"
+        met = target is not None and (ratio <= target if task.peer is None else speed_up >= target)
+        wanted = "" if target is None else f"{target:g} {'yes' if met else 'NO'}"
         bound = "" if math.isnan(result.bound) else f"{result.bound:.2f}"
-        numbers = f"{step:10.2f}{seconds:8.2f}{ratio:9.2f}{wanted:>9}{bound:>9}{start:9.1f}"
-        lines.append(f"{name:20}{numbers}")
+        numbers = f"{step:10.2f}{seconds:8.2f}{ratio:9.2f}{reached}{wanted:>9}{bound:>9}"
+        lines.append(f"{name:20}{numbers}{result.megabytes:7.0f}{start:9.1f}")
     return "\n".join(lines)

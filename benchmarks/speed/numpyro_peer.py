@@ -15,7 +15,7 @@ from numpyro import distributions as dist
 from numpyro.infer import SVI, RenyiELBO, TraceMeanField_ELBO
 
 from .contestants import Run
-from .tasks import CHANNELS, PIXELS, RATE, SIDE, Task, images
+from .tasks import CHANNELS, PIXELS, RATE, SIDE, Autoencoder, images
 
 Net = Callable[[Array], Array]
 LAYOUT = ("NHWC", "HWIO", "NHWC")  # the one that XLA runs fastest on a CPU
@@ -43,7 +43,7 @@ def convolution(name: str, x: Array, outputs: int, transposed: bool = False) -> 
     return lax.conv_general_dilated(x, weight, (2, 2), ((1, 1), (1, 1)), dimension_numbers=LAYOUT) + bias
 
 
-def encode(task: Task, x: Array) -> tuple[Array, Array]:
+def encode(task: Autoencoder, x: Array) -> tuple[Array, Array]:
     """Mean and scale of q(z | x)."""
     if task.conv:
         h = x.reshape(-1, SIDE, SIDE, 1)
@@ -56,7 +56,7 @@ def encode(task: Task, x: Array) -> tuple[Array, Array]:
     return mean, jax.nn.softplus(raw)
 
 
-def decode(task: Task, z: Array) -> Array:
+def decode(task: Autoencoder, z: Array) -> Array:
     """Logits of p(x | z)."""
     if not task.conv:
         return dense("decoder.out", _hidden("decoder", z, task.hidden[::-1], task.activation), PIXELS)
@@ -73,7 +73,7 @@ def _hidden(name: str, x: Array, sizes: tuple[int, ...], activation: str) -> Arr
     return x
 
 
-def build(task: Task) -> Run:
+def build(task: Autoencoder) -> Run:
     numpyro.enable_validation(False)
     grey = jnp.asarray(images()[0], dtype=jnp.float32) / 255
 

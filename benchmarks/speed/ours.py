@@ -13,12 +13,12 @@ from latentia.learn.engine import build_engine
 from latentia.schedules import learning_rate
 
 from .contestants import Run
-from .tasks import PIXELS, RATE, SIDE, Task, images
+from .tasks import PIXELS, RATE, SIDE, Autoencoder, images
 
 ENDLESS = 10**9
 
 
-def build(task: Task, compiled: bool, bf16: bool) -> Run:
+def build(task: Autoencoder, compiled: bool, bf16: bool) -> Run:
     event = (1, SIDE, SIDE) if task.conv else (PIXELS,)
     pixels = torch.from_numpy(images()[0]).reshape(-1, *event)
     rows = Rows(Schema({"x": Image(event)}), {"x": pixels}, None, torch.arange(len(pixels)))

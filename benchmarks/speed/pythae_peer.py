@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from .contestants import Run
 from .handwritten import body, decoder
-from .tasks import PIXELS, RATE, Task, images
+from .tasks import PIXELS, RATE, Autoencoder, images
 
 
 class Encoder(BaseEncoder):  # type: ignore[misc]
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Autoencoder) -> None:
         super().__init__()
         self.body, features = body(task)
         self.embedding, self.log_variance = nn.Linear(features, task.latent), nn.Linear(features, task.latent)
@@ -31,7 +31,7 @@ class Encoder(BaseEncoder):  # type: ignore[misc]
 
 
 class Decoder(BaseDecoder):  # type: ignore[misc]
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Autoencoder) -> None:
         super().__init__()
         self.net = decoder(task)
 
@@ -39,7 +39,7 @@ class Decoder(BaseDecoder):  # type: ignore[misc]
         return ModelOutput(reconstruction=torch.sigmoid(self.net(z)))
 
 
-def build(task: Task) -> Run:
+def build(task: Autoencoder) -> Run:
     """Epochs of the trainer over `task.steps` batches: it cannot stop inside one, nor run fewer steps."""
     torch.manual_seed(0)
     logging.disable(logging.INFO)

@@ -1,10 +1,11 @@
-"""The tasks: what every contestant trains, and the data it is given."""
+"""What every contestant of a task trains, and the data it is given: the autoencoders."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,62 +17,75 @@ INK = 0.19  # share of bright pixels in the synthetic images, as in MNIST
 RATE = 1e-3  # Adam's, everywhere
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Task:
+    """What is measured.
+
+    kind        who can take part: a key of `contestants.CONTESTANTS`
+    steps       of one measurement
+    peer        the contestant whose time is divided by the others'; None: theirs are divided by the floor's
+    targets     by contestant, one thread: the largest ratio to the floor, or the smallest speed-up over `peer`
+    difference  whether a measurement is the time of 1 + `steps` steps less that of one, so that what a call
+                does once does not count
+    """
+
+    kind: ClassVar[str]
+    name: str
+    title: str
+    steps: int
+    peer: str | None = None
+    targets: dict[str, float] = field(default_factory=dict)
+    difference: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Autoencoder(Task):
     """A variational autoencoder with a Bernoulli likelihood of grey values, trained by Adam.
 
     hidden    sizes of the encoder's hidden layers, mirrored by the decoder; unused with `conv`
     samples   K, draws of z per example; above 1 the objective is the importance-weighted bound
-    steps     steps of one measurement
-    targets   largest ratio to the fp32 floor, by contestant, one thread
     """
 
-    name: str
-    title: str
+    kind = "autoencoder"
     batch: int
     latent: int
-    steps: int
     hidden: tuple[int, ...] = ()
     activation: str = "relu"
     samples: int = 1
     conv: bool = False
-    targets: dict[str, float] = field(default_factory=dict)
 
 
-TASKS = {
-    task.name: task
-    for task in (
-        Task(
-            "mlp",
-            "MLP VAE 784-400-20, ReLU, batch 128; an epoch of MNIST is 468 steps",
-            batch=128,
-            latent=20,
-            steps=468,
-            hidden=(400,),
-            targets={"ours compiled": 1.5, "ours compiled bf16": 1.1},
-        ),
-        Task(
-            "iwae",
-            "IWAE, K=50, 784-200-200-50, tanh, batch 100",
-            batch=100,
-            latent=50,
-            steps=40,
-            hidden=(200, 200),
-            activation="tanh",
-            samples=50,
-            targets={"ours compiled": 1.3, "ours compiled bf16": 0.85},
-        ),
-        Task(
-            "conv",
-            "convolutional VAE, 1-32-64 channels (4x4, stride 2), 20 latents, ReLU, batch 128",
-            batch=128,
-            latent=20,
-            steps=50,
-            conv=True,
-            targets={"ours eager": 1.1},
-        ),
-    )
-}
+AUTOENCODERS = (
+    Autoencoder(
+        name="mlp",
+        title="MLP VAE 784-400-20, ReLU, batch 128; an epoch of MNIST is 468 steps",
+        batch=128,
+        latent=20,
+        steps=468,
+        hidden=(400,),
+        targets={"ours compiled": 1.5, "ours compiled bf16": 1.1},
+    ),
+    Autoencoder(
+        name="iwae",
+        title="IWAE, K=50, 784-200-200-50, tanh, batch 100",
+        batch=100,
+        latent=50,
+        steps=40,
+        hidden=(200, 200),
+        activation="tanh",
+        samples=50,
+        targets={"ours compiled": 1.3, "ours compiled bf16": 0.85},
+    ),
+    Autoencoder(
+        name="conv",
+        title="convolutional VAE, 1-32-64 channels (4x4, stride 2), 20 latents, ReLU, batch 128",
+        batch=128,
+        latent=20,
+        steps=50,
+        conv=True,
+        targets={"ours eager": 1.1},
+    ),
+)
 
 
 def images() -> tuple[NDArray[np.uint8], str]:

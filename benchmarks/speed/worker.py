@@ -5,18 +5,29 @@ python -m benchmarks.speed.worker CONTESTANT TASK
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import json
+import math
 import os
 import sys
 import time
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
-from .contestants import CONTESTANTS
-from .tasks import TASKS
+from .contestants import TASKS, Run, contestants_of
 
-LIBRARIES = ("torch", "jax", "numpyro", "pythae", "latentia")
+LIBRARIES = {
+    "torch": "torch",
+    "jax": "jax",
+    "numpyro": "numpyro",
+    "pythae": "pythae",
+    "numpy": "numpy",
+    "sklearn": "scikit-learn",
+    "pomegranate": "pomegranate",
+    "latentia": "latentia",
+}
 
 
 def serve(name: str, task_name: str) -> None:
@@ -27,20 +38,43 @@ def serve(name: str, task_name: str) -> None:
     def answer(**fields: Any) -> None:
         print(json.dumps(fields), file=answers, flush=True)
 
-    contestant, task = CONTESTANTS[name], TASKS[task_name]
+    task = TASKS[task_name]
+    contestant = contestants_of(task)[name]
     if importlib.util.find_spec(contestant.needs) is None:
         return answer(missing=contestant.needs)
     run = contestant.build(task)
     for line in sys.stdin:
-        steps = int(line)
-        start = time.perf_counter()
-        bound = run(steps)
-        answer(seconds=time.perf_counter() - start, bound=bound, versions=_versions())
+        steps = int(line) * contestant.times
+        before, _ = timed(run, 1) if task.difference else ({"wall": 0.0, "cpu": 0.0}, math.nan)
+        held = peak_memory(reset=True)
+        after, bound = timed(run, steps + task.difference)
+        used = peak_memory() - held
+        clocks = {clock: (after[clock] - before[clock]) / steps for clock in after}
+        answer(seconds_a_step=clocks, bound=bound, megabytes=used, versions=_versions())
+
+
+def timed(run: Run, steps: int) -> tuple[dict[str, float], float]:
+    """Seconds by the wall's clock and of the processor, and the bound."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    bound = run(steps)
+    clocks = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+    return clocks, bound() if callable(bound) else bound
+
+
+def peak_memory(reset: bool = False) -> float:
+    """The most memory that the process has held, in MB; after a reset, what it holds now. nan off Linux."""
+    status, references = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not references.exists():
+        return math.nan
+    if reset:
+        ctypes.CDLL(None).malloc_trim(0)
+        references.write_text("5")
+    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return int(fields["VmHWM"].split()[0]) / 1024
 
 
 def _versions() -> dict[str, str]:
-    loaded = [library for library in LIBRARIES if library in sys.modules]
-    return {library: metadata.version(library) for library in loaded}
+    return {name: metadata.version(name) for module, name in LIBRARIES.items() if module in sys.modules}
 
 
 if __name__ == "__main__":

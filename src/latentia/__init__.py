@@ -108,6 +108,7 @@ __all__ = [
     "Noise",
     "Normal",
     "Run",
+    "Sandwich",
     "Spherical",
     "StandardNormal",
     "Table",

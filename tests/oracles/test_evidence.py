@@ -146,8 +146,8 @@ def test_annealing_converges_with_the_number_of_distributions(schedule: str) -> 
         assert float(below.mean()) < error
         assert float(above.mean()) > -error
         gaps.append(float((above - below).mean()))
-    assert gaps[0] > gaps[1] > gaps[2] - 0.02
-    assert gaps[2] < 0.3
+    assert gaps[0] > max(gaps[1], gaps[2]) + 0.2
+    assert gaps[2] < 0.15
 
 
 @pytest.mark.parametrize("latent, covers", [(2, True), (10, False)])

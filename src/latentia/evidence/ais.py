@@ -16,6 +16,7 @@ from .annealing import Latents, Moves, Path, betas
 from .importance import Stream, Weighed
 
 SCHEDULES = ("linear", "sigmoidal", "adaptive")
+WARM = 10  # transitions at the start of the path, for the step size to settle
 PILOT = 4  # the tuning run visits a fourth of the distributions, with a fourth of the chains
 
 
@@ -102,9 +103,11 @@ def tuned(path: Path, noise: Noise, how: Annealing) -> tuple[Moves, Tensor]:
     first = "sigmoidal" if how.schedule == "adaptive" else how.schedule
     pilot = betas(max(10, how.distributions // PILOT), first)
     size = len(next(iter(path.values.values())))
-    step = torch.full((size,), 0.1, dtype=noise.dtype, device=noise.generator.device)
+    step = torch.full((size,), 0.3, dtype=noise.dtype, device=noise.generator.device)
     moves = Moves(path, noise.generator, step, how.leapfrogs, tuning=True)
     latents = path.draw(noise, max(2, how.chains // PILOT))
+    for _ in range(WARM):
+        latents = moves(latents, 0.0, 0)
     steps, spreads = [], []
     for t, beta in enumerate(pilot[1:].tolist()):
         latents = moves(latents, beta, t)

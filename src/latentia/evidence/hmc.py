@@ -37,8 +37,8 @@ def transition(
 ) -> tuple[State, Tensor]:
     """One step of HMC that leaves the density invariant, and the acceptance probability of each, `[C, B]`.
 
-    Momentum ~ N(0, I), `leapfrogs` steps of size `step` (`[B]`), then Metropolis' choice. A proposal that is
-    not finite is refused.
+    Momentum ~ N(0, I), `leapfrogs` steps of size `step` (`[B]` or `[C, B]`), then Metropolis' choice. A
+    proposal that is not finite is refused.
 
     Neal (2011), "MCMC using Hamiltonian dynamics", section 5.3.
     """

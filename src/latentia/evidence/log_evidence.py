@@ -86,7 +86,7 @@ def log_evidence(
         for name, part in answer.terms.items():
             terms.setdefault(name, []).append(part)
     whole = {name: concatenate(parts) for name, parts in found.items()}
-    caution = _caution(scored, whole, samples)
+    caution = _caution(method, scored, whole, samples)
     if direction == "none":
         caution = "Reconstructions and no evidence: q computes a variable, and nothing bounds log p(x)"
     return Estimate(
@@ -105,7 +105,14 @@ def log_evidence(
     )
 
 
-def _caution(scored: set[str], found: Mapping[str, Tensor], samples: int) -> str:
+ADVICE = {
+    "importance": "take more samples, train q longer, or use method='ais'",
+    "naive": "draws from the prior rarely meet the posterior; use method='importance' or method='ais'",
+    "ais": "take more distributions or chains",
+}
+
+
+def _caution(method: str, scored: set[str], found: Mapping[str, Tensor], samples: int) -> str:
     """A sentence where the number is not to be trusted."""
     if scored:
         names = ", ".join(map(repr, sorted(scored)))
@@ -113,20 +120,18 @@ def _caution(scored: set[str], found: Mapping[str, Tensor], samples: int) -> str
             f"The likelihood of {names} is no density of such values (a Bernoulli's of grey values is a "
             f"cross-entropy): no evidence; binarise the data, or use a Normal likelihood"
         )
-    effective, k_hat = found.get("effective"), found.get("k_hat")
+    effective, k_hat, advice = found.get("effective"), found.get("k_hat"), ADVICE.get(method, "")
     if effective is not None and samples >= 10 and float(effective.median()) < FEW:
         return (
             f"The effective sample size is {float(effective.median()):.1f} of {samples:,} (median): the "
-            f"bound is loose and its Monte Carlo error too small; take more samples, train q longer, or use "
-            f"method='ais'"
+            f"bound is loose and its Monte Carlo error too small; {advice}"
         )
     if k_hat is not None and samples > 25:
         doubted = float((k_hat > threshold(samples)).double().mean())
         if doubted > MANY_ROWS:
             return (
                 f"The Pareto k-hat is above {threshold(samples):.2f} in {doubted:.0%} of the rows: their "
-                f"weights have so heavy a tail that the Monte Carlo error is too small; take more samples, "
-                f"train q longer, or use method='ais'"
+                f"weights have so heavy a tail that the Monte Carlo error is too small; {advice}"
             )
     return ""
 

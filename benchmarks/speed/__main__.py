@@ -48,9 +48,8 @@ def main() -> int:
     given = [argument.replace(options.peers_python, "PYTHON") for argument in sys.argv[1:]]
     print(shlex.join(["python", "-m", "benchmarks.speed", *given]))
     machine = f"{_processor()}, {os.cpu_count()} cores, threads used: {options.threads}"
-    print(
-        f"{datetime.now(UTC):%Y-%m-%d}, {machine}, {options.rounds} rounds, {options.clock} time, {images()[1]}"
-    )
+    rounds = f"{options.rounds} rounds, {options.clock} time"
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {machine}, {rounds}, {images()[1]}")
     versions: dict[str, str] = {}
     for task in [TASKS[name] for name in options.tasks or TASKS]:
         steps = options.steps or task.steps

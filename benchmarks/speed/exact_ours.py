@@ -95,7 +95,7 @@ def _axes(task: Linear) -> Run:
 
     def run(steps: int) -> float:
         for _ in range(steps):
-            factor = lt.factors.LinearNormal(x.shape[1], task.latent).to(x.dtype)
+            factor = lt.LinearNormal(x.shape[1], task.latent).to(x.dtype)
             factor.start(x)
         return float("nan")
 

@@ -120,8 +120,13 @@ def measure(
             workers[name], results[name] = worker, Measured(time.perf_counter() - start)
             versions |= answer["versions"]
         for _ in range(rounds):
-            for name, worker in workers.items():
-                answer = worker.ask(steps)
+            for name, worker in list(workers.items()):
+                try:
+                    answer = worker.ask(steps)
+                except RuntimeError as failure:
+                    print(f"  {failure}: left out (--verbose shows why)", file=sys.stderr)
+                    del workers[name], results[name]
+                    continue
                 result = results[name]
                 result.milliseconds.append(1e3 * answer["seconds_a_step"][clock])
                 result.bound, result.megabytes = answer["bound"], max(result.megabytes, answer["megabytes"])
@@ -140,7 +145,7 @@ def ratios(results: dict[str, Measured], name: str, base: str) -> float:
 
 
 def table(task: Task, results: dict[str, Measured], steps: int) -> str:
-    """A line per contestant: time, ratios and their target, the bound reached, memory, and the start's time."""
+    """A line per contestant: time, ratios and their target, the bound reached, memory, what starting took."""
     faster = "" if task.peer is None else f"{'speed-up':>10}"
     titles = ("ms a step", 10), ("s", 8), ("/ floor", 9)
     first = "".join(f"{title:>{width}}" for title, width in titles)

@@ -23,8 +23,8 @@ class Task:
 
     kind        who can take part: a key of `contestants.CONTESTANTS`
     steps       of one measurement
-    peer        the contestant whose time is divided by the others'; None: theirs are divided by the floor's
-    targets     by contestant, one thread: the largest ratio to the floor, or the smallest speed-up over `peer`
+    peer        whose time is divided by that of the others: their speed-up; None where only the floor counts
+    targets     by contestant, one thread: the smallest speed-up, or else the largest ratio to the floor
     difference  whether a measurement is the time of 1 + `steps` steps less that of one, so that what a call
                 does once does not count
     """

@@ -17,6 +17,7 @@ collapse".
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import cyclopts
@@ -43,8 +44,9 @@ def main(budget: float = 1.0, out: Path = HERE) -> list[Path]:
     maximum, noise = lt.log_evidence(ppca, x).mean, float(ppca.p["x"].scale.detach().square())
 
     linear = lt.models.linear_vae(size, LATENT, seed=0).double()
-    climb = {"lr": 0.05, "schedule": "cosine", "report_every": 20, "progress": False}
-    run = lt.fit(linear, x, lt.elbo, steps=max(1, int(3500 * budget)), batch=len(x), **climb)
+    adam = partial(torch.optim.Adam, lr=0.05, betas=(0.9, 0.95))
+    climb = {"optimizer": adam, "schedule": "cosine", "report_every": 20, "progress": False}
+    run = lt.fit(linear, x, lt.elbo, steps=max(1, int(2200 * budget)), batch=len(x), **climb)
     bound = lt.log_evidence(linear, x, "elbo", samples=max(2, int(200 * budget)))
     decoder = linear.p["x"]
     learnt = float(decoder.distribution(torch.zeros(1, LATENT).double()).base_dist.scale.detach()[0, 0]) ** 2

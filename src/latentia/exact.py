@@ -161,7 +161,9 @@ class Exact(nn.Module):
             else:
                 log_p = self.p.log_prob_of(name, known, expected)
                 if name in states and name in values:
-                    seen = where_observed(values[name + MASK], known[name], values[name], 0 * log_p)
+                    seen = where_observed(
+                        values[name + MASK], known[name], values[name], torch.zeros_like(log_p)
+                    )
                     log_p = log_p + seen
                 terms.append(log_p)
         posterior = None
@@ -234,6 +236,12 @@ class Exact(nn.Module):
         Gaussian or a mixture.
         """
         found = self.posterior(values)
+        impossible = ~found.log_evidence.isfinite()
+        if bool(impossible.any()):
+            raise ValueError(
+                f"row {int(impossible.nonzero()[0])} of these has probability 0 under the model, so there is "
+                f"no posterior"
+            )
         lead = found.log_weights.ndim - 1
         result: dict[str, Distribution] = {}
         for place, (name, states) in zip(range(lead), found.states.items(), strict=True):

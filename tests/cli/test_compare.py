@@ -62,14 +62,14 @@ def test_options_reach_the_model_the_method_and_the_objective(cli: Cli) -> None:
 
 
 def test_a_function_of_ones_own_takes_part(cli: Cli) -> None:
-    Path("mine.py").write_text(
+    Path("narrow_models.py").write_text(
         "import latentia as lt\n"
         "def narrow(data, latent=1, seed=0):\n"
         "    return lt.models.ppca(data=data, latent=latent, seed=seed)\n"
     )
-    done = cli("compare", "iris", "--models", "mine:narrow:latent=2,ppca:latent=2", *FAST, "--json")
+    done = cli("compare", "iris", "--models", "narrow_models:narrow:latent=2,ppca:latent=2", *FAST, "--json")
     one, other = json.loads(done.out)["models"]
-    assert {one["model"], other["model"]} == {"mine:narrow:latent=2", "ppca:latent=2"}
+    assert {one["model"], other["model"]} == {"narrow_models:narrow:latent=2", "ppca:latent=2"}
     assert one["nats"] == pytest.approx(other["nats"])
 
 

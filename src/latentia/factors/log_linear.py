@@ -105,8 +105,8 @@ class LogLinear(Factor):
 
     Features and support are kept in torch's default floating-point type, and values compared in it. The
     parameters are the F weights w, which start at zero. A value that is not in the support has probability 0.
-    Missing entries are summed out over the values that agree with the others. A draw is the
-    value at which the summed probabilities pass a uniform number.
+    Missing entries are summed out over the values that agree with the others. A draw is the value at which
+    the summed probabilities pass a uniform number.
 
     Raises ValueError for features of another shape or a support with repeats, NotEnumerableError (a
     ValueError) for more values than are enumerated.

@@ -36,6 +36,7 @@ class EMProgress(Progress):
     start      which of the starts runs
     iteration  of that start
     value      its objective at the last iteration, per example
+    verdict    why the best start so far ended, "converged" or "steps"
     change     what the last iteration but one gained
     """
 
@@ -43,6 +44,7 @@ class EMProgress(Progress):
     iteration: int = 0
     value: float | None = None
     change: float = math.inf
+    verdict: str = ""
 
 
 @dataclass
@@ -292,6 +294,7 @@ def _settle(em: EM, progress: EMProgress, why: str) -> None:
         value, mass = em.reached()
     if _finite(value, progress) > (-math.inf if progress.best_value is None else progress.best_value):
         progress.best_value, progress.best_step, em.mass = value, progress.step, mass
+        progress.verdict = why
     if progress.start + 1 >= em.starts:
         progress.stopped = why
         return

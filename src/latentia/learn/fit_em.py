@@ -21,7 +21,8 @@ from .starts import STARTS, check_start, compressed, first_weights
 
 OBJECTIVES = {"exact": "log p(x)", "hard": "log p(x, z)", "sampled": "log p(x, z)"}
 ITERATIONS = 1000
-CHUNK = 2**23  # numbers that a chunk holds at a time: rows, times states, times entries
+CHUNK = 2**23  # numbers that a chunk holds at a time: rows, times states, times entries,
+MOST_ROWS = 2**15  # and rows: more of them save nothing
 
 
 def em_work(
@@ -48,7 +49,7 @@ def em_work(
     start    "kmeans": the first posterior weights from k-means, linear maps from principal axes; "random":
              from rows drawn at random, and random linear maps; "model": the parameters as they are
     starts   how many starts, each with its own seed; the one with the best objective is kept
-    tol      converged when the objective per example changes by less than `tol` times its size (at least 1)
+    tol      converged when the objective per example changes by at most `tol` times its size, or 1
     estep    "exact", "hard" (the most probable latents) or "sampled" (one draw of them)
     priors   conjugate priors by variable, such as {"k": Dirichlet(2.0)}: the estimate is then the MAP
     chunk    rows held at a time
@@ -76,7 +77,7 @@ def em_work(
     if points is not None:
         count = len(points["weight"])
         notes.append(f"EM runs on {count:,} points with the mean and covariance of the {len(train):,} rows")
-    chunk = max(64, min(2048, CHUNK // _width(model, train))) if chunk is None else chunk
+    chunk = max(64, min(MOST_ROWS, CHUNK // _width(model, train))) if chunk is None else chunk
     em = EM(model, train if points is None else points, model.q, estep, priors, chunk, seed, climbs, starts)
     check_start(em, start)
     em.check()
@@ -106,11 +107,12 @@ def em_work(
             state.stopped = "" if state.stopped == "steps" and state.iteration < length else state.stopped
 
     def finished() -> None:
-        if state.stopped == "steps" and estep != "sampled":
-            run.notes.append(
-                f"not converged after {state.iteration:,} iterations: the objective still changed by "
-                f"{state.change:.2g} nats per example; raise steps, or tol"
-            )
+        if state.verdict == "steps" and estep != "sampled":
+            change = f"the objective still changed by {state.change:.2g} nats per example; "
+            still = change if starts == 1 and math.isfinite(state.change) else ""
+            best = "" if starts == 1 else "the best start was "
+            iterations = f"{min(length, state.step):,} iterations"
+            run.notes.append(f"{best}not converged after {iterations}: {still}raise steps, or tol")
         run.notes.extend(em.troubles())
 
     return Work(

@@ -131,8 +131,8 @@ def neural_mixture(
 
     hidden, conv, channels, activation, likelihood: of the decoder, as in `vae`
 
-    The other arguments are those of `gaussian_mixture`. The M-step of the decoder is gradient ascent on the
-    expected log likelihood: Dempster, Laird & Rubin (1977), section 1; Neal & Hinton (1998).
+    The other arguments are those of `gaussian_mixture`. The M-step of the decoder climbs
+    the expected log likelihood by L-BFGS: Dempster, Laird & Rubin (1977), section 1; Neal & Hinton (1998).
     """
     _at_least_one(components)
     shape, likelihood, missing = suited(event, likelihood, False, data)

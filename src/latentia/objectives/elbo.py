@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from ..exact import Inference
+from ..exact import Exact, Inference
 from ..factor import Factor
 from ..factors.kl import closed_kl, closed_kl_entries, has_closed_kl
 from ..joint import MASK, Completion, Densities, Joint, Values, average, names_given, names_of, total
@@ -102,7 +102,7 @@ def analytic_kl(p: Joint, q: Inference, done: Completion) -> dict[str, tuple[Dis
 
 def direction_of(p: Joint, q: Inference | None, values: Values) -> Direction:
     """How a bound built on (p, q) at these observed values stands to log p(x)."""
-    if q is not None and q.exact:
+    if isinstance(q, Exact) and q.p is p:
         return "exact"
     absent = [name for name in p.variables if name not in values or name + MASK in values]
     if q is None:

@@ -100,6 +100,19 @@ class GivenNoise:
         raise ValueError(f"{name} has no draw from given noise, so it runs eagerly only: use compile=False")
 
 
+class Under:
+    """A source whose keys stand under a name: dreams from p and draws from q of one variable stay apart."""
+
+    def __init__(self, source: Source, name: str) -> None:
+        self.source, self.name = source, name
+
+    def take(self, key: str, request: Request) -> Tensor:
+        return self.source.take(f"{self.name}/{key}", request)
+
+    def sample(self, distribution: Distribution) -> Tensor:
+        return self.source.sample(distribution)
+
+
 class BoundNoise:
     """A source bound to one variable and its `[*lead, B]`: the `noise` that a factor's `draw` is given."""
 

@@ -5,6 +5,7 @@ D columns of a table, F features, K codes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -25,17 +26,23 @@ class Coding(Protocol):
 
 @dataclass(frozen=True)
 class OneHot:
-    """Integer codes `[*lead, B]` as one-hot vectors of length `classes`; relaxed values pass as they are."""
+    """Integer codes `[*lead, B, *event]` as one-hot vectors of length `classes`, those of a vector of codes
+    one after the other; relaxed values, one-hot already, are laid out so too.
+    """
 
     classes: int
+    event: tuple[int, ...] = ()
 
     def encode(self, value: Tensor) -> Tensor:
-        if value.is_floating_point():
-            return value
-        return nn.functional.one_hot(value, self.classes).to(torch.get_default_dtype())
+        if not value.is_floating_point():
+            value = nn.functional.one_hot(value, self.classes).to(torch.get_default_dtype())
+        return value.flatten(-1 - len(self.event)) if self.event else value
 
     def spread(self, observed: Tensor) -> Tensor:
-        return observed.unsqueeze(-1).expand(*observed.shape, self.classes)
+        by_entry = self.event and observed.ndim > 1
+        seen = observed.flatten(1) if by_entry else observed.unsqueeze(-1)  # [B, N], or [B, 1]
+        width = math.prod(self.event) * self.classes
+        return seen.repeat_interleave(width // seen.shape[-1], dim=-1)
 
 
 @dataclass(frozen=True)

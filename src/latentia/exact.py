@@ -247,7 +247,7 @@ class Exact(nn.Module):
         for place, (name, states) in zip(range(lead), found.states.items(), strict=True):
             others = tuple(d for d in range(lead) if d != place)
             log_p = torch.logsumexp(found.log_weights, others) if others else found.log_weights  # [K, B]
-            if not states.is_floating_point():
+            if not states.is_floating_point() and not self.p[name].event:
                 result[name] = TorchCategorical(logits=log_p.mT, validate_args=False)
                 continue
             rows = torch.arange(log_p.shape[1], device=log_p.device)

@@ -250,7 +250,7 @@ class Factor(nn.Module):
         event = self.event or (1,)
         shape = (count * event[0], *event[1:])
         out = self.output(*parents)
-        batch = out.shape[: out.ndim - _out_dims(self.net, len(event))]
+        batch = out.shape[: out.ndim - out_dims(self.net, len(event))]
         if math.prod(out.shape[len(batch) :]) != math.prod(shape):
             raise ValueError(
                 f"{type(self).__name__} of event {self.event} needs {math.prod(shape)} outputs from its net "
@@ -268,7 +268,8 @@ class Factor(nn.Module):
         return f"event={self.event}{given}"
 
 
-def _out_dims(net: nn.Module | None, default: int) -> int:
+def out_dims(net: nn.Module | None, default: int) -> int:
+    """How many dimensions a net's output has without the batch; the default where the net does not say."""
     shape = getattr(net, "out_shape", None)
     return default if shape is None else len(shape)
 

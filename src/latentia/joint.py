@@ -6,67 +6,40 @@ S samples, B examples; a value is `[*lead, B, *event]` and a log probability `[*
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from ._completion import Completion, Densities, average, total
 from ._recorded import recorded
+from ._states import along, lead_of, where_latent, where_observed
 from .codings import Coding
 from .factor import LARGEST_SUPPORT, CannotMarginaliseError, Factor, NotEnumerableError
 from .noise import BoundNoise, Source
+
+__all__ = [
+    "MASK",
+    "RESERVED",
+    "Completion",
+    "Densities",
+    "Joint",
+    "Values",
+    "along",
+    "average",
+    "is_latent",
+    "names_given",
+    "names_of",
+    "total",
+    "where_observed",
+]
 
 RESERVED = ("row", "weight")
 MASK = ".observed"
 
 Values = Mapping[str, Tensor]
-
-
-class Densities(Mapping[str, Tensor]):
-    """Log densities by name, each worked out when it is first asked for: a closed-form KL never asks."""
-
-    def __init__(self) -> None:
-        self._work: dict[str, Tensor | Callable[[], Tensor]] = {}
-
-    def add(self, name: str, work: Tensor | Callable[[], Tensor]) -> None:
-        self._work[name] = work
-
-    def __getitem__(self, name: str) -> Tensor:
-        work = self._work[name]
-        if not isinstance(work, Tensor):
-            work = self._work[name] = work()
-        return work
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._work
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._work)
-
-    def __len__(self) -> int:
-        return len(self._work)
-
-
-class Completion(NamedTuple):
-    """Values with what was absent filled in.
-
-    values         every variable; those filled in are `[*lead, B, *event]`, lead = `[*enumerated, S]`
-    log_weight     the log weight of each state and sample in an average: -log S where all are draws, else
-                   log q of the enumerated states less log S, `[*lead, B]`
-    log_q          log q(v | parents) for each variable v filled in, `[*lead, B]`, zero in rows where v was
-                   observed
-    distributions  the distribution of each variable drawn wholly, where the family has one
-    enumerated     the variables whose every state is there
-    """
-
-    values: dict[str, Tensor]
-    log_weight: Tensor | float
-    log_q: Densities
-    distributions: dict[str, Distribution]
-    enumerated: tuple[str, ...] = ()
 
 
 @recorded
@@ -262,13 +235,13 @@ class Joint(nn.Module):
             if name in states:
                 label = filled.get(name)
                 filled[name] = along(states, name, samples=1).expand(
-                    *_lead_of(states, name), size, *factor.event
+                    *lead_of(states, name), size, *factor.event
                 )
                 log_p = factor.log_prob(filled[name], *parents)
                 weight = log_p
                 if label is not None and observed is not None:
                     weight = where_observed(observed, filled[name], label, log_p)
-                    log_p = _where_latent(observed, log_p)
+                    log_p = where_latent(observed, log_p)
                     del filled[name + MASK]
                 log_q.add(name, log_p)
                 log_weight = log_weight + weight
@@ -285,7 +258,7 @@ class Joint(nn.Module):
             seen = _spread(observed, drawn.value, len(factor.event)) > 0
             filled[name] = torch.where(seen, filled[name], drawn.value)
             del filled[name + MASK]
-            log_q.add(name, partial(_where_latent, observed, drawn.log_prob()))
+            log_q.add(name, partial(where_latent, observed, drawn.log_prob()))
         if isinstance(log_weight, Tensor):
             log_weight = log_weight.expand(*lead, size)
         return Completion(filled, log_weight, log_q, distributions, tuple(states))
@@ -335,63 +308,10 @@ class Joint(nn.Module):
         return "\n".join([self.equation(), *lines])
 
 
-def total(terms: Iterable[Tensor]) -> Tensor:
-    """The sum of log probabilities whose lead dimensions broadcast."""
-    first, *rest = list(terms)
-    for term in rest:
-        first = first + term
-    return first
-
-
-def average(terms: Tensor, log_weight: Tensor | float) -> Tensor:
-    """The weighted average over the sample dimension, `[S, B]` to `[B]`; a term without it stays as it is."""
-    if terms.ndim < 2:
-        return terms
-    if isinstance(log_weight, float):
-        return terms.mean(0) if len(terms) > 1 else terms.squeeze(0)
-    weight = log_weight.exp()
-    terms = torch.where(weight > 0, terms, torch.zeros_like(terms))  # even log 0 of what never happens
-    return (weight * terms).flatten(0, weight.ndim - 2).sum(0)
-
-
 def is_latent(name: str, values: Values) -> bool:
     """Whether a variable is absent from `values`, in all rows or, by a mask `[B]`, in some."""
     observed = values.get(name + MASK)
     return name not in values or (observed is not None and observed.ndim == 1)
-
-
-def along(states: Mapping[str, Tensor], name: str, samples: int | None = None) -> Tensor:
-    """The states of `name` `[K, *event]` along their own lead dimension: `[1, K, 1, 1, *event]` and such.
-
-    samples: 1 adds the sample dimension; the last of the lead dimensions is always the batch's.
-    """
-    value = states[name]
-    before, after = _places(states, name)
-    after += 1 if samples is None else 2
-    return value.reshape(*(1,) * before, len(value), *(1,) * after, *value.shape[1:])
-
-
-def where_observed(observed: Tensor, states: Tensor, label: Tensor, log_p: Tensor) -> Tensor:
-    """log weights of states: in rows `[B]` where the variable was seen, 0 at its value and -inf elsewhere."""
-    same = states == label.to(states.dtype)
-    same = same.flatten(1 - label.ndim).all(-1) if label.ndim > 1 else same
-    seen = torch.where(same, 0.0, -math.inf).to(log_p.dtype)
-    return torch.where(observed, seen, log_p)
-
-
-def _places(states: Mapping[str, Tensor], name: str) -> tuple[int, int]:
-    place = list(states).index(name)
-    return place, len(states) - 1 - place
-
-
-def _lead_of(states: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
-    before, after = _places(states, name)
-    return (*(1,) * before, len(states[name]), *(1,) * after, 1)
-
-
-def _where_latent(observed: Tensor, log_prob: Tensor) -> Tensor:
-    """log q `[S, B]` of the rows where the variable is latent, zero in those `[B]` where it was observed."""
-    return torch.where(observed, torch.zeros_like(log_prob), log_prob)
 
 
 def _spread(observed: Tensor, like: Tensor, dims: int) -> Tensor:

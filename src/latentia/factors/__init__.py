@@ -8,7 +8,8 @@ from .columns import Columns, columns_outputs
 from .deterministic import Deterministic
 from .linear_normal import LinearNormal
 from .log_linear import LogLinear
-from .normal import Diagonal, Full, LowRank, Normal, Spherical, StandardNormal, Tied, gaussian_outputs
+from .normal import Diagonal, Full, LowRank, Normal, Spherical, Tied, gaussian_outputs
+from .standard_normal import StandardNormal
 
 __all__ = [
     "BayesianCategorical",

@@ -80,3 +80,26 @@ def gaussian_event(net: nn.Module, covariance: Covariance) -> int:
             return entries
     fault = f"a net with {total} outputs fits no Normal with {covariance}"
     raise ValueError(f"{fault}: use gaussian_outputs(D, covariance)")
+
+
+def check_outputs(net: nn.Module, event: tuple[int, ...], covariance: Covariance) -> None:
+    """Raise ValueError for an event that is not flat, or a net of another number of outputs."""
+    if len(event) != 1:
+        raise ValueError(f"{covariance} needs a flat event such as (10,), got {event}")
+    needed, out = gaussian_outputs(event[0], covariance), getattr(net, "out_shape", None)
+    if out is not None and math.prod(out) != needed:
+        raise ValueError(
+            f"Normal of event {event} with {covariance} needs {needed} outputs from its net, got "
+            f"{math.prod(out)}"
+        )
+
+
+def low_rank_parameters(entries: int, rank: int, noise: int) -> int:
+    """How many numbers W W^T + R is free in: D R - R (R - 1) / 2 of W, as W Q gives the same for a rotation
+    Q, and `noise` of the diagonal R; no more than the D (D + 1) / 2 of any covariance.
+
+    Bishop (2006), "Pattern recognition and machine learning", section 12.2.1.
+    """
+    rank = min(rank, entries)
+    turned = entries * rank - rank * (rank - 1) // 2
+    return min(turned + noise, entries * (entries + 1) // 2)

@@ -14,7 +14,8 @@ from .gaussian import DiagonalNormal, FullNormal, LowRankNormal, diagonal_kl, ga
 def has_closed_kl(q: Distribution, p: Distribution) -> bool:
     """Whether `closed_kl(q, p)` exists."""
     gaussian = _is_gaussian(q) and _is_gaussian(p)
-    return gaussian or _same_base(q, p, LogitBernoulli) or _both(q, p, Categorical)
+    discrete = _same_base(q, p, LogitBernoulli) or _same_base(q, p, Categorical) or _both(q, p, Categorical)
+    return gaussian or discrete
 
 
 def closed_kl(q: Distribution, p: Distribution) -> Tensor:
@@ -25,7 +26,7 @@ def closed_kl(q: Distribution, p: Distribution) -> Tensor:
     if entries is not None:
         return sum_event(entries, len(q.event_shape))
     if isinstance(q, Categorical) and isinstance(p, Categorical):
-        return (q.probs * (q.logits - p.logits)).sum(-1)
+        return _of_codes(q, p)
     raise TypeError(f"no closed-form KL between {q} and {p}")
 
 
@@ -39,7 +40,13 @@ def closed_kl_entries(q: Distribution, p: Distribution) -> Tensor | None:
         log_sigmoid = torch.nn.functional.logsigmoid
         on = probs * (log_sigmoid(log_q) - log_sigmoid(log_p))
         return on + (1 - probs) * (log_sigmoid(-log_q) - log_sigmoid(-log_p))
+    if _same_base(q, p, Categorical):
+        return _of_codes(q.base_dist, p.base_dist)  # type: ignore[attr-defined]
     return None
+
+
+def _of_codes(q: Categorical, p: Categorical) -> Tensor:
+    return (q.probs * (q.logits - p.logits)).sum(-1)
 
 
 def _is_gaussian(d: Distribution) -> bool:

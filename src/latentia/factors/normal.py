@@ -1,4 +1,4 @@
-"""Gaussian factors: the standard normal prior, and Normal with any of the covariances.
+"""Normal: Gaussian factors with any of the covariances.
 
 D entries of an event, K states of a discrete parent, R rank, B examples.
 """
@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
 from .._recorded import recorded
-from ..factor import Affine, Factor, Moments
+from ..factor import Affine, Moments
 from ..nets import MLP
 from ..noise import BoundNoise
 from ..numerics import softplus
+from ._linear_net import affine_parts
 from ._tabular import Tabular, inverse_softplus_of
 from .covariances import (
     Covariance,
@@ -25,6 +26,7 @@ from .covariances import (
     LowRank,
     Spherical,
     Tied,
+    check_outputs,
     gaussian_event,
     gaussian_outputs,
 )
@@ -56,26 +58,6 @@ __all__ = [
 LEARNT_RATE = 10.0  # a learnt scale's raw parameter counts tenfold: Adam moves it ten times as fast
 LINKS: dict[str, Callable[[Tensor], Tensor]] = {"softplus": softplus, "exp": torch.exp}
 SMALLEST_EXCESS = 1e-12  # how far above the floor, relative to it, a scale at the floor stands
-
-
-@recorded
-class StandardNormal(Factor):
-    """N(0, I): `StandardNormal(20)` for 20 entries, or an event shape."""
-
-    def __init__(self, event: int | Sequence[int]) -> None:
-        super().__init__(event=event)
-        self.register_buffer("loc", torch.zeros(self.event), persistent=False)
-        self.register_buffer("scale", torch.ones(self.event), persistent=False)
-
-    def distribution(self, *parents: Tensor) -> Distribution:
-        loc, scale = self.get_buffer("loc"), self.get_buffer("scale")
-        return IndependentNormal(DiagonalNormal(loc, scale), len(self.event), validate_args=False)
-
-    def affine(self, *parents: Tensor | None) -> Affine | None:
-        return Affine((), self.get_buffer("loc"), self.get_buffer("scale"))
-
-    def transform(self, noise: BoundNoise, distribution: Distribution) -> Tensor:
-        return noise(self.event, "normal")
 
 
 @recorded
@@ -124,7 +106,7 @@ class Normal(Tabular):
         self.raw_scale: nn.Parameter | None = None
         self.raw_tril: nn.Parameter | None = None
         if not isinstance(covariance, Diagonal):
-            self._check_outputs()
+            check_outputs(net, self.event, covariance)
         start = torch.tensor(max(1.0 - floor, 1e-3), dtype=torch.float64)
         if isinstance(covariance, Tied):
             entries = self.event[0]
@@ -142,16 +124,6 @@ class Normal(Tabular):
                 shape = tuple(fixed.shape)
                 raise ValueError(f"a fixed scale of shape {shape} does not fit events of {self.event}")
             self.register_buffer("fixed_scale", fixed.clone())
-
-    def _check_outputs(self) -> None:
-        if len(self.event) != 1:
-            raise ValueError(f"{self.covariance} needs a flat event such as (10,), got {self.event}")
-        needed, out = gaussian_outputs(self.event[0], self.covariance), getattr(self.net, "out_shape", None)
-        if out is not None and math.prod(out) != needed:
-            raise ValueError(
-                f"Normal of event {self.event} with {self.covariance} needs {needed} outputs from its net, "
-                f"got {math.prod(out)}"
-            )
 
     def scale_of(self, raw: Tensor) -> Tensor:
         """sigma = link(raw) + floor."""
@@ -225,21 +197,12 @@ class Normal(Tabular):
             return None
         if sum(parent is None for parent in parents) > 1:
             return None
-        weight: Tensor = net.layers[0].get_parameter("weight")
-        offset: Tensor = net.layers[0].get_parameter("bias")
         known = [None if parent is None else self._features(i, parent) for i, parent in enumerate(parents)]
-        latent = weight.shape[1] - sum(features.shape[-1] for features in known if features is not None)
-        widths = [latent if features is None else features.shape[-1] for features in known]
-        weights = []
-        for features, columns in zip(known, torch.split(weight, widths, dim=1), strict=True):
-            if features is None:
-                weights.append(columns)
-            else:
-                offset = offset + features @ columns.mT
+        weights, offset = affine_parts(net.layers[0], known)
         offset = offset.reshape(*offset.shape[:-1], *self.event)
         if self.raw_tril is not None:
-            return Affine(tuple(weights), offset, self._tril(self.raw_tril), full=True)
-        return Affine(tuple(weights), offset, self._own_scale().expand(offset.shape))
+            return Affine(weights, offset, self._tril(self.raw_tril), full=True)
+        return Affine(weights, offset, self._own_scale().expand(offset.shape))
 
     def _features(self, place: int, parent: Tensor) -> Tensor:
         """A parent `[*lead, B, *event]` as `[*lead, B, features]`."""

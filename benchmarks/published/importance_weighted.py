@@ -12,7 +12,6 @@ is 1e-3 * 10^(-i/7) for 3^i epochs, i = 0..7: 3,280 epochs. Here the same eight 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from datetime import date
@@ -23,13 +22,15 @@ import torch
 
 import latentia as lt
 
+from .vae_static_mnist import DATA
+
 BATCH = 20
 PUBLISHED = {1: "86.76, 19 active units", 5: "85.54, 22 active units", 50: "84.78, 25 active units"}
 
 
 def mnist() -> tuple[np.ndarray, np.ndarray]:
     """Grey images [N, 1, 28, 28], to train on and to test; leaves with a line where the file is absent."""
-    path = Path(os.environ.get("LATENTIA_DATA", "../shared/data")) / "mnist.npz"
+    path = DATA / "mnist.npz"
     if not path.exists():
         sys.exit(f"skipped: {path} is not there; set LATENTIA_DATA to the folder that holds mnist.npz")
     with np.load(path) as file:

@@ -27,6 +27,7 @@ import torch
 
 import latentia as lt
 
+DATA = Path(os.environ.get("LATENTIA_DATA", "../shared/data"))
 STEPS_PER_EPOCH = 500  # 50,000 images in batches of 100
 DROP = 10 ** (-1 / 5)
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -55,7 +56,7 @@ def static_mnist() -> lt.data.Data:
 
     Leaves with a line where the file is absent.
     """
-    path = Path(os.environ.get("LATENTIA_DATA", "../shared/data")) / "mnist_static.npz"
+    path = DATA / "mnist_static.npz"
     if not path.exists():
         sys.exit(f"skipped: {path} is not there; set LATENTIA_DATA to the folder that holds mnist_static.npz")
     with np.load(path) as file:
@@ -65,7 +66,7 @@ def static_mnist() -> lt.data.Data:
 
 def dynamic_mnist() -> lt.data.Data:
     """50,000 and 10,000 grey images, binarised anew at each presentation, from mnist.npz beside it."""
-    with np.load(Path(os.environ.get("LATENTIA_DATA", "../shared/data")) / "mnist.npz") as file:
+    with np.load(DATA / "mnist.npz") as file:
         images = file["x_train"].reshape(-1, 1, 28, 28)
     parts = {"valid": images[50_000:], "test": images[50_000:]}
     return lt.load_data(images[:50_000], split=(1.0, 0.0, 0.0), binarise="dynamic", **parts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable
 
@@ -36,7 +35,7 @@ def build(task: Task, svd_solver: str = "auto") -> Run:
 
 def factor_analysis(task: Linear, iterations: int) -> FactorAnalysis:
     """Of so many iterations, by the randomised singular values that are the default."""
-    return FactorAnalysis(task.latent, max_iter=iterations, tol=-math.inf, random_state=0)
+    return FactorAnalysis(task.latent, max_iter=iterations, tol=0.0, random_state=0)
 
 
 def _mixture(task: Mixture) -> Run:

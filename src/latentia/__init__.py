@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from .exact import Exact
     from .factor import Draw, Factor
     from .factors import (
+        AutoregressiveBernoulli,
         BayesianCategorical,
         BayesianNormal,
         Bernoulli,
         Categorical,
         Columns,
+        Concrete,
         Deterministic,
         Diagonal,
         Full,
@@ -33,16 +35,19 @@ if TYPE_CHECKING:
         Normal,
         Spherical,
         StandardNormal,
+        StraightThrough,
         Tied,
     )
+    from .factors.priors import Beta, Dirichlet, GaussianPrior, NormalInverseWishart
     from .joint import Joint
     from .learn.fit import fit
     from .learn.run import Run
     from .model import Model
     from .nets import MLP, Constant, ConvDecoder, ConvEncoder, Table
     from .noise import GivenNoise, Noise
-    from .objectives import Bound, elbo, iwae
-    from .schedules import linear_warmup
+    from .objectives import Bound, Reinforce, arm, disarm, elbo, iwae, nvil, renyi, rws, vimco, wake_sleep
+    from .posteriors import fit_posteriors
+    from .schedules import exponential_decay, linear_warmup
 
 _HOME = {
     ".archive": ("load_model", "save"),
@@ -53,11 +58,13 @@ _HOME = {
     ".exact": ("Exact",),
     ".factor": ("Draw", "Factor"),
     ".factors": (
+        "AutoregressiveBernoulli",
         "BayesianCategorical",
         "BayesianNormal",
         "Bernoulli",
         "Categorical",
         "Columns",
+        "Concrete",
         "Deterministic",
         "Diagonal",
         "Full",
@@ -67,38 +74,58 @@ _HOME = {
         "Normal",
         "Spherical",
         "StandardNormal",
+        "StraightThrough",
         "Tied",
     ),
+    ".factors.priors": ("Beta", "Dirichlet", "GaussianPrior", "NormalInverseWishart"),
     ".joint": ("Joint",),
     ".learn": ("Run", "fit"),
     ".model": ("Model",),
     ".nets": ("MLP", "Constant", "ConvDecoder", "ConvEncoder", "Table"),
     ".noise": ("GivenNoise", "Noise"),
-    ".objectives": ("Bound", "elbo", "iwae"),
-    ".schedules": ("linear_warmup",),
+    ".objectives": (
+        "Bound",
+        "Reinforce",
+        "arm",
+        "disarm",
+        "elbo",
+        "iwae",
+        "nvil",
+        "renyi",
+        "rws",
+        "vimco",
+        "wake_sleep",
+    ),
+    ".posteriors": ("fit_posteriors",),
+    ".schedules": ("exponential_decay", "linear_warmup"),
 }
 _MODULES = ("data", "diagnostics", "errors", "models", "nets", "plots", "schedules", "testing")
 _WHERE = {name: home for home, names in _HOME.items() for name in names}
 
 __all__ = [
     "MLP",
+    "AutoregressiveBernoulli",
     "BayesianCategorical",
     "BayesianNormal",
     "Bernoulli",
+    "Beta",
     "Bound",
     "Categorical",
     "Columns",
     "Comparison",
+    "Concrete",
     "Constant",
     "ConvDecoder",
     "ConvEncoder",
     "Deterministic",
     "Diagonal",
+    "Dirichlet",
     "Draw",
     "Estimate",
     "Exact",
     "Factor",
     "Full",
+    "GaussianPrior",
     "GivenNoise",
     "Joint",
     "LinearNormal",
@@ -107,20 +134,27 @@ __all__ = [
     "Model",
     "Noise",
     "Normal",
+    "NormalInverseWishart",
+    "Reinforce",
     "Run",
     "Sandwich",
     "Spherical",
     "StandardNormal",
+    "StraightThrough",
     "Table",
+    "arm",
     "bdmc",
     "Tied",
     "compare",
     "condition",
     "data",
     "diagnostics",
+    "disarm",
     "elbo",
     "errors",
+    "exponential_decay",
     "fit",
+    "fit_posteriors",
     "impute",
     "iwae",
     "linear_warmup",
@@ -130,10 +164,15 @@ __all__ = [
     "marginal",
     "models",
     "nets",
+    "nvil",
     "plots",
+    "renyi",
+    "rws",
     "save",
     "schedules",
     "testing",
+    "vimco",
+    "wake_sleep",
 ]
 
 

@@ -23,6 +23,7 @@ from .factors.columns import ColumnsDistribution
 from .factors.gaussian import DiagonalNormal, FullNormal, LowRankNormal
 from .factors.log_linear import Enumerated
 from .factors.lookup import Lookup
+from .linear_gaussian import lower_root
 
 Average = Callable[[Tensor, int], Tensor]  # over states, of a tensor with so many event dimensions
 
@@ -99,12 +100,11 @@ def entries_of(
     shift, scale = units
     if isinstance(distribution, FullNormal | LowRankNormal):
         if isinstance(distribution, LowRankNormal):
-            factor = distribution.factor[..., places, :]
-            noise = distribution.scale[..., places].square()
-            covariance = factor @ factor.mT + torch.diag_embed(noise)
+            factor, noise = distribution.factor[..., places, :], distribution.scale[..., places]
+            rows = torch.cat([factor, torch.diag_embed(noise)], -1)
         else:
-            covariance = distribution.covariance_matrix[..., places, :][..., places]
-        tril = torch.linalg.cholesky(covariance) * scale.unsqueeze(-1)
+            rows = distribution.scale_tril[..., places, :]
+        tril = lower_root(rows) * scale.unsqueeze(-1)
         return FullNormal(arranged(distribution.loc[..., places] * scale + shift, 1), arranged(tril, 2))
     if isinstance(distribution, ColumnsDistribution):
         return _columns(distribution, places.tolist(), units, arranged)

@@ -95,7 +95,7 @@ def _plain_schema(model: Model, x: Mapping[str, Any]) -> Schema:
             event = array_of(value, f"variable {name!r}").shape[1:]
             fields[name] = Array(event, dtype="float64")
         elif isinstance(factor := model.p[name], Categorical):
-            fields[name] = Array((), "category", factor.classes)
+            fields[name] = Array(factor.event, "category", factor.classes)
         else:
             fields[name] = Array(factor.event, dtype="float64")
     return Schema(fields)

@@ -23,8 +23,9 @@ from .factors.gaussian import HALF_LOG_TWO_PI, FullNormal
 from .factors.log_linear import Enumerated
 from .factors.lookup import Lookup
 from .joint import MASK, Completion, Densities, Joint, Values, along, is_latent, total, where_observed
-from .linear_gaussian import Observation, Stack, condition
+from .linear_gaussian import Observation, Stack, condition, lower_root
 from .noise import BoundNoise, Source
+from .numerics import exp, logsumexp
 
 
 class NotExactError(ValueError):
@@ -172,7 +173,7 @@ class Exact(nn.Module):
             terms.append(log_p)
         log_joint = total(terms).expand(*map(len, states.values()), len(next(iter(values.values()))))
         lead = tuple(range(len(states)))
-        log_evidence = torch.logsumexp(log_joint, lead) if lead else log_joint
+        log_evidence = logsumexp(log_joint, lead) if lead else log_joint
         shown = {name: known[name] for name in states}
         return Posterior(log_evidence, shown, log_joint - log_evidence, posterior, stack.places)
 
@@ -190,7 +191,7 @@ class Exact(nn.Module):
             mean, covariance = found.gaussian.loc, found.gaussian.covariance_matrix
             for name, place in found.places.items():
                 result[name] = Moments(mean[..., place], covariance[..., place, place])
-        return Expectation(found.log_evidence, found.log_weights.exp(), result, found)
+        return Expectation(found.log_evidence, exp(found.log_weights), result, found)
 
     def complete(
         self,
@@ -232,8 +233,8 @@ class Exact(nn.Module):
         return Completion(self.p.computed(filled), log_weights, log_q, {}, tuple(found.states))
 
     def distributions(self, values: Values) -> dict[str, Distribution]:
-        """The marginal posterior of each latent, `[B]`: Categorical over codes, Enumerated over other states,
-        Gaussian or a mixture.
+        """The marginal posterior of each latent, `[B]`: Categorical over codes, from 0 to the largest one,
+        Enumerated over other states, Gaussian or a mixture.
         """
         found = self.posterior(values)
         impossible = ~found.log_evidence.isfinite()
@@ -248,7 +249,7 @@ class Exact(nn.Module):
             others = tuple(d for d in range(lead) if d != place)
             log_p = torch.logsumexp(found.log_weights, others) if others else found.log_weights  # [K, B]
             if not states.is_floating_point() and not self.p[name].event:
-                result[name] = TorchCategorical(logits=log_p.mT, validate_args=False)
+                result[name] = _of_codes(states.flatten(), log_p)
                 continue
             rows = torch.arange(log_p.shape[1], device=log_p.device)
             lookup = Lookup(states.reshape(len(log_p), -1))
@@ -329,13 +330,22 @@ def is_discrete(factor: Factor) -> bool:
     return type(factor).support is not Factor.support
 
 
+def _of_codes(codes: Tensor, log_p: Tensor) -> TorchCategorical:
+    """The distribution of a code, given log p `[K, B]` of the codes `[K]` that it can be."""
+    logits = log_p.mT
+    if not torch.equal(codes, torch.arange(len(codes), device=codes.device)):
+        every = logits.new_full((len(logits), int(codes.max()) + 1), -math.inf)
+        logits = every.index_copy(1, codes, logits)
+    return TorchCategorical(logits=logits, validate_args=False)
+
+
 def _marginal(found: Posterior, place: slice) -> Distribution:
     """p(u[place] | x): a Gaussian, or a mixture over the states."""
     if found.gaussian is None:
         raise ValueError("there is no Gaussian latent")
     tril = found.gaussian.scale_tril[..., place, place]
     if place.start > 0:  # the first block of a Cholesky factor is that of the first block
-        tril = torch.linalg.cholesky(found.gaussian.covariance_matrix[..., place, place])
+        tril = lower_root(found.gaussian.scale_tril[..., place, : place.stop])
     part = FullNormal(found.gaussian.loc[..., place], tril)
     lead = found.log_weights.ndim - 1
     if not lead:

@@ -255,8 +255,11 @@ class Joint(nn.Module):
                 if drawn.distribution is not None:
                     distributions[name] = drawn.distribution
                 continue
-            seen = _spread(observed, drawn.value, len(factor.event)) > 0
-            filled[name] = torch.where(seen, filled[name], drawn.value)
+            known = filled[name]
+            if drawn.value.is_floating_point() and not known.is_floating_point():  # a relaxed draw of codes
+                known = nn.functional.one_hot(known, drawn.value.shape[-1]).to(drawn.value)
+            seen = _spread(observed, drawn.value, drawn.value.ndim - len(own_lead) - 1) > 0
+            filled[name] = torch.where(seen, known, drawn.value)
             del filled[name + MASK]
             log_q.add(name, partial(where_latent, observed, drawn.log_prob()))
         if isinstance(log_weight, Tensor):
@@ -279,7 +282,7 @@ class Joint(nn.Module):
                     supports[name] = self[name].support()
                 except NotEnumerableError as error:
                     raise NotEnumerableError(f"{name!r} cannot be enumerated: {error}") from None
-        count = math.prod(map(len, supports.values()))
+        count = math.prod([len(value) for value in supports.values()])
         if count > LARGEST_SUPPORT:
             sizes = " x ".join(f"{len(value):,} of {name!r}" for name, value in supports.items())
             raise NotEnumerableError(

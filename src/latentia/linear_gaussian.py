@@ -28,7 +28,10 @@ class Observation(NamedTuple):
 
 
 class Stack:
-    """The joint prior N(mean, covariance) of the Gaussian latents, built in ancestral order."""
+    """The joint prior N(mean, covariance) of the Gaussian latents, built in ancestral order.
+
+    The covariance is kept in float64: a latent that follows another closely has one that is nearly singular.
+    """
 
     def __init__(self) -> None:
         self.places: dict[str, slice] = {}
@@ -42,15 +45,16 @@ class Stack:
     def add(self, name: str, affine: Affine, parents: tuple[str, ...], event_dims: int) -> None:
         """Append u_j = sum_i W_i u_i + offset + L epsilon."""
         offset, scale = flattened(affine, event_dims)
+        scale = scale.double()
         noise = scale @ scale.mT if affine.full else torch.diag_embed(scale.square())
         place = slice(self.size, self.size + offset.shape[-1])
         if self.mean is None or self.covariance is None:
             self.mean, self.covariance = offset, noise
         else:
             weight = self.spread(affine.weights, parents, offset.shape[-1])
-            cross = weight @ self.covariance
+            cross = weight.double() @ self.covariance
             mean = _times(self.mean, weight.mT) + offset
-            own = cross @ weight.mT + noise
+            own = cross @ weight.double().mT + noise
             upper = _join(self.covariance, cross.mT, -1, core=2)
             self.covariance = _join(upper, _join(cross, own, -1, core=2), -2, core=2)
             self.mean = _join(self.mean, mean, -1, core=1)
@@ -73,17 +77,17 @@ class Stack:
 def condition(stack: Stack, observations: list[Observation]) -> tuple[FullNormal, Tensor]:
     """p(u | x), batch `[..., B]`, and log p(x) `[..., B]` of the observed variables together.
 
-    The posterior has precision P = S^-1 + sum A^T R^-1 A and mean P^-1 (S^-1 m + sum A^T R^-1 (x - b)); the
+    The posterior has precision P = S^-1 + sum A^T R^-1 A and mean m + P^-1 sum A^T R^-1 (x - b - A m); the
     evidence is log p(x, u) - log p(u | x) at that mean, where nothing large cancels. Missing entries leave
-    the sums. Matrices of M x M are worked out in float64: beside small noise P is nearly singular.
+    the sums. What has M entries alone is worked out in float64: beside small noise P is nearly singular.
     """
     if stack.mean is None or stack.covariance is None:
         raise ValueError("there is no Gaussian latent to condition on")
     dtype = stack.mean.dtype
-    prior_tril = torch.linalg.cholesky(stack.covariance.double())
-    precision = torch.cholesky_inverse(prior_tril)
-    prior = precision.to(dtype)
-    pull, constant = _times(stack.mean, prior), _log_det(prior_tril).to(dtype)
+    prior_tril = torch.linalg.cholesky(stack.covariance)
+    whitening = _inverse(prior_tril)  # S = L L^T, L^-1
+    precision = whitening.mT @ whitening
+    constant, pull = _log_det(prior_tril).to(dtype), torch.zeros_like(stack.mean)
     whitened = [_whitened(stack, seen) for seen in observations]
     for weight, residual, mask, log_scale in whitened:
         constant = constant + log_scale
@@ -93,24 +97,27 @@ def condition(stack: Stack, observations: list[Observation]) -> tuple[FullNormal
         else:
             squares = (weight.unsqueeze(-1) * weight.unsqueeze(-2)).flatten(-2)  # [..., D, M * M]
             flat = _times(mask, squares)
-            precision = precision + flat.reshape(*flat.shape[:-1], *prior.shape[-2:])
-    root = _inverse_root(precision).to(dtype)
-    location = _times(pull, root @ root.mT)
-    from_prior = location - stack.mean
-    distance = (_times(from_prior, prior) * from_prior).sum(-1)
+            precision = precision + flat.reshape(*flat.shape[:-1], *precision.shape[-2:])
+    root = _inverse_root(precision)
+    move = _times(pull.double(), root @ root.mT)  # from the prior's mean
+    distance = _times(move, whitening.mT).square().sum(-1).to(dtype)
+    move, root = move.to(dtype), root.to(dtype)
     for weight, residual, mask, _ in whitened:
-        error = residual - _times(location, weight.mT)
+        error = residual - _times(move, weight.mT)
         distance = distance + (error if mask is None else error * mask).square().sum(-1)
-    return FullNormal(location, root), _log_det(root) - constant - 0.5 * distance
+    return FullNormal(stack.mean + move, root), _log_det(root) - constant - 0.5 * distance
 
 
 def _whitened(stack: Stack, seen: Observation) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-    """R^-1/2 A, R^-1/2 (x - b), the mask as floats, and log det R^1/2 with the Gaussian's constant."""
+    """R^-1/2 A, R^-1/2 (x - b - A m), the mask as floats, and log det R^1/2 with the Gaussian's constant."""
     dims = seen.value.ndim - 1
     offset, scale = flattened(seen.affine, dims)
     value = seen.value.unsqueeze(-1) if dims == 0 else seen.value.flatten(1)
-    residual, entries = value - offset, offset.shape[-1]
+    entries = offset.shape[-1]
     weight = stack.spread(seen.affine.weights, seen.parents, entries)
+    residual = value - offset
+    if stack.mean is not None:
+        residual = residual - _times(stack.mean, weight.mT)
     mask = None
     if seen.observed is not None:
         mask = seen.observed.reshape(len(value), -1).to(residual.dtype).expand(value.shape)
@@ -157,9 +164,23 @@ def _inverse_root(precision: Tensor) -> Tensor:
     The inverse itself is never factorised: rounding may leave it with an eigenvalue below 0.
     """
     upper = torch.linalg.cholesky(precision.flip(-2, -1)).flip(-2, -1)  # precision = U U^T
-    identity = torch.eye(precision.shape[-1], dtype=precision.dtype, device=precision.device)
-    root: Tensor = torch.linalg.solve_triangular(upper.mT, identity.expand(upper.shape), upper=False)
-    return root
+    return _inverse(upper.mT)
+
+
+def _inverse(tril: Tensor) -> Tensor:
+    """L^-1 of lower triangular matrices `[..., M, M]`."""
+    identity = torch.eye(tril.shape[-1], dtype=tril.dtype, device=tril.device)
+    inverse: Tensor = torch.linalg.solve_triangular(tril, identity.expand(tril.shape), upper=False)
+    return inverse
+
+
+def lower_root(rows: Tensor) -> Tensor:
+    """The lower triangular L with a positive diagonal and L L^T = A A^T, for rows A `[..., m, M]`.
+
+    By A^T = Q R, L = R^T: A A^T, which rounding may leave with an eigenvalue below 0, is never formed.
+    """
+    upper: Tensor = torch.linalg.qr(rows.mT).R
+    return (upper * upper.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-1)).mT
 
 
 def _log_det(tril: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ N rows, M entries of a latent, K codes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -105,7 +106,8 @@ def _as_they_are(values: Mapping[str, Tensor]) -> Rows:
 
 def _table(name: str, factor: Factor, rows: int, covariance: Covariance) -> Factor:
     if isinstance(factor, Categorical):
-        return Categorical(Table(rows, factor.classes), given="row")
+        outputs = math.prod(factor.event) * factor.classes
+        return Categorical(Table(rows, outputs), given="row", classes=factor.classes, event=factor.event)
     if is_discrete(factor) or len(factor.event) != 1:
         raise ValueError(
             f"{name!r}: per-datum posteriors are Gaussian for flat continuous latents and Categorical for "

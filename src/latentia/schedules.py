@@ -20,6 +20,30 @@ class linear_warmup:
         return self.end * min(1.0, (step + 1) / max(1, self.steps))
 
 
+@dataclass(frozen=True)
+class exponential_decay:
+    """From `start` to `end` in equal ratios over the first `steps` steps, and `end` from then on:
+    `fit(..., temperature=exponential_decay(1.0, 0.3, 10_000))`.
+
+    Raises ValueError unless both are positive.
+    """
+
+    start: float
+    end: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        if not (self.start > 0 and self.end > 0):
+            raise ValueError(
+                f"an exponential decay goes from one positive number to another, got {self.start} and "
+                f"{self.end}"
+            )
+
+    def __call__(self, step: int) -> float:
+        share = min(1.0, step / max(1, self.steps))
+        return self.start * math.exp(share * math.log(self.end / self.start))
+
+
 def learning_rate(name: str | Mapping[int, float] | Schedule, steps: int) -> Schedule:
     """The factor on the learning rate at each step.
 

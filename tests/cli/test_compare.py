@@ -87,6 +87,16 @@ def test_without_models_those_are_picked_that_fit_the_columns(cli: Cli) -> None:
     assert "nats per row on 31 test rows (exact)" in done.out.splitlines()[-1]
 
 
+def test_the_method_and_its_samples_are_a_choice(cli: Cli) -> None:
+    done = cli(
+        "compare", "iris", "--models", "vae:latent=1", *FAST, "--method", "ais", "--samples", 2, "--json"
+    )
+    (found,) = json.loads(done.out)["models"]
+    assert (found["method"], found["samples"], found["direction"]) == ("ais", 2, "lower")
+    assert cli("compare", "iris", "--method", "bdmc").code == 2
+    assert cli("compare", "iris", "--models", "ppca", *FAST, "--samples", 0).code == 2
+
+
 def test_minutes_are_shared(cli: Cli) -> None:
     done = cli(
         "compare", "iris", "--models", "ppca,factor_analysis:latent=1", "--minutes", "0.02", "--seeds", 2

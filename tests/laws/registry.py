@@ -70,6 +70,13 @@ def log_linear() -> lt.Factor:
     return factor
 
 
+def autoregressive_bernoulli() -> lt.Factor:
+    factor = lt.AutoregressiveBernoulli(3)
+    for parameter in factor.parameters():
+        parameter.data.normal_()
+    return factor
+
+
 def bayesian_normal(covariance: object, event: int | tuple[int, ...] = 2) -> Callable[[], lt.Factor]:
     def make() -> lt.Factor:
         factor = lt.BayesianNormal(3, event, covariance=covariance, degrees=6.0)
@@ -128,7 +135,11 @@ FACTORS: dict[str, FactorEntry] = {
     "linear_normal_states": FactorEntry(
         lambda: lt.LinearNormal(2, 3, ("k", "z"), states=3, covariance=lt.Diagonal()), [CODES, 3]
     ),
-    "linear_normal_relaxed": FactorEntry(lambda: lt.LinearNormal(2, 3, ("k", "z"), states=3), [RELAXED, 3]),
+    "linear_normal_relaxed": FactorEntry(
+        lambda: lt.LinearNormal(2, 3, ("k", "z"), states=3),
+        [RELAXED, 3],
+        exempt=["check_maximum_likelihood"],
+    ),
     "bernoulli_root": FactorEntry(lambda: lt.Bernoulli(lt.Constant(3, value=-0.4))),
     "bernoulli_scalar": FactorEntry(lambda: lt.Bernoulli(lt.MLP(3, 1), given="z", event=()), [3]),
     "bernoulli": FactorEntry(lambda: lt.Bernoulli(lt.MLP(3, 4), given="z"), [3]),
@@ -139,6 +150,26 @@ FACTORS: dict[str, FactorEntry] = {
     "categorical_uniform": FactorEntry(lambda: lt.Categorical(4, logits="uniform"), exempt=UNTRAINED),
     "categorical": FactorEntry(lambda: lt.Categorical(lt.MLP(3, 4), given="z"), [3]),
     "categorical_table": FactorEntry(lambda: lt.Categorical(lt.Table(3, 5), given="k"), [CODES]),
+    "categorical_vector": FactorEntry(
+        lambda: lt.Categorical(lt.MLP(3, 6), given="z", classes=3, event=2), [3]
+    ),
+    "categorical_vector_root": FactorEntry(lambda: lt.Categorical(3, event=2)),
+    "categorical_vector_table": FactorEntry(
+        lambda: lt.Categorical(lt.Table(3, 6), given="k", event=2), [CODES]
+    ),
+    "autoregressive_bernoulli": FactorEntry(
+        autoregressive_bernoulli, support=[constraints.boolean] * 3, exempt=["check_masks"]
+    ),
+    "concrete": FactorEntry(lambda: lt.Concrete(lt.Bernoulli(lt.MLP(3, 4), given="z")).eval(), [3]),
+    "concrete_categorical": FactorEntry(
+        lambda: lt.Concrete(lt.Categorical(lt.MLP(3, 4), given="z"), temperature=0.5).eval(), [3]
+    ),
+    "straight_through": FactorEntry(
+        lambda: lt.StraightThrough(lt.Bernoulli(lt.Table(3, 2), given="k")).eval(), [CODES]
+    ),
+    "straight_through_vector": FactorEntry(
+        lambda: lt.StraightThrough(lt.Categorical(lt.MLP(3, 6), given="z", event=2)).eval(), [3]
+    ),
     "columns": FactorEntry(
         lambda: lt.Columns(lt.MLP(3, 5), given="z", columns=("number", "binary", 3)),
         [3],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import latentia as lt
 from latentia.factor import Factor
 from latentia.noise import BoundNoise
 from latentia.objectives import Bound
-from latentia.testing import check_factor, check_objective
+from latentia.testing import FactorCase, check_factor, check_maximum_likelihood, check_objective
 
 
 class Laplace(Factor):
@@ -71,6 +72,34 @@ class WrongMarginal(lt.Normal):
         )
 
 
+class MeansForSums(lt.Bernoulli):
+    def statistics(
+        self, value: Any, *parents: Any, weight: Tensor, observed: Any = None
+    ) -> dict[str, Tensor]:
+        found = super().statistics(value, *parents, weight=weight, observed=observed)
+        return {name: tensor / weight.sum() for name, tensor in found.items()}
+
+
+class HalfWay(lt.Bernoulli):
+    @torch.no_grad()
+    def maximize(self, statistics: Any, prior: Any = None) -> None:
+        before = self.rows.clone()
+        super().maximize(statistics, prior)
+        self.rows.copy_((before + self.rows) / 2)
+
+
+class Astray(lt.Bernoulli):
+    @torch.no_grad()
+    def maximize(self, statistics: Any, prior: Any = None) -> None:
+        super().maximize(statistics, prior)
+        self.rows.neg_().add_(1)
+
+
+class CountsOneMore(lt.Categorical):
+    def maximize(self, statistics: Any, prior: Any = None) -> None:
+        super().maximize({name: tensor + 1 for name, tensor in statistics.items()}, prior)
+
+
 class GlobalNoise(Laplace):
     def transform(self, noise: BoundNoise, distribution: Distribution) -> Tensor:
         return distribution.mean + torch.distributions.Laplace(0.0, 1.0).sample((*noise.batch, 2))
@@ -120,6 +149,20 @@ def test_a_broken_law_is_named(name: str) -> None:
 def test_one_draw_shared_by_a_batch_is_refused() -> None:
     with pytest.raises(AssertionError, match="SharedDraw: a root factor must draw for each row"):
         check_factor(SharedDraw())
+
+
+@pytest.mark.parametrize(
+    ("factor", "sentence"),
+    [
+        (lambda: MeansForSums(lt.Constant(2, value=0.5)), "statistics must be float64 sums over examples"),
+        (lambda: HalfWay(lt.Constant(2, value=0.5)), "the gradient of the weighted log likelihood must be 0"),
+        (lambda: Astray(lt.Constant(2, value=2.0)), "maximize must not lower the weighted log likelihood"),
+        (lambda: CountsOneMore(lt.Constant(3, value=0.5)), "2.5 times as large must have the same maximum"),
+    ],
+)
+def test_a_broken_m_step_is_refused(factor: Callable[[], Factor], sentence: str) -> None:
+    with pytest.raises(AssertionError, match=sentence):
+        check_maximum_likelihood(FactorCase(factor()))
 
 
 def test_a_wrong_marginal_is_refused() -> None:

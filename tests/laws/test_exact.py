@@ -289,6 +289,33 @@ def test_in_float32_small_noise_does_not_break_the_posterior() -> None:
     torch.testing.assert_close(*root, rtol=0.05, atol=0)
 
 
+def a_close_follower() -> lt.Joint:
+    """u2 = V u1 + 2e-5 noise, in five dimensions from two: its covariance is singular in float32."""
+    first = lt.Normal(lt.Constant(2), scale=torch.tensor(3.0))
+    second = lt.Normal(lt.MLP(2, 5), given="u1", scale=torch.tensor(2e-5))
+    p = lt.Joint(u1=first, u2=second, x=lt.LinearNormal(6, 5, given="u2", floor=1e-4))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in p.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+        p["u1"].net.value.fill_(100.0)
+        p["x"].raw_scale.fill_(0.1)
+    return p
+
+
+def test_in_float32_a_latent_that_follows_another_closely_has_its_marginal() -> None:
+    p = a_close_follower()
+    x = lt.Model(p, lt.Exact(p)).sample(20)
+    single, double = (lt.Exact(p.to(t)).distributions({"x": x.to(t)}) for t in (torch.float32, torch.float64))
+    evidence = [lt.Exact(p.to(t)).log_evidence({"x": x.to(t)}) for t in (torch.float32, torch.float64)]
+    for name in ("u1", "u2"):
+        scale = double[name].variance.sqrt()
+        assert ((single[name].mean - double[name].mean).abs() < 0.05 * scale).all(), name
+        torch.testing.assert_close(single[name].variance.double(), double[name].variance, rtol=0.01, atol=0)
+        assert torch.isfinite(single[name].log_prob(double[name].mean.float())).all()
+    torch.testing.assert_close(evidence[0].double(), evidence[1], rtol=0.01, atol=1)
+
+
 def neural() -> lt.Joint:
     x = lt.Normal(lt.MLP(2, 3, hidden=(4,)), given="z", scale="learnt")
     return lt.Joint(z=lt.StandardNormal(2), x=x)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from scipy import stats
 from torch import Tensor
 
 import latentia as lt
-from latentia.evidence.annealing import Moves, Path
+from latentia.evidence.annealing import Density, Moves, Path
 from latentia.evidence.hmc import State, adapted, state_at, transition
 
 CHANCE = 2e-5
@@ -25,6 +27,11 @@ def double_well(position: Tensor) -> Tensor:
     return -(position.square() - 1).square().sum(-1)
 
 
+def evaluate(log_density: Callable[[Tensor], Tensor], position: Tensor) -> State:
+    """The state of a density that is base + beta rest at beta = 1."""
+    return state_at(lambda u: (-u.square().sum(-1), log_density(u) + u.square().sum(-1)), position)
+
+
 def exact_draws(count: int, seed: int = 1) -> Tensor:
     """Draws from exp(-(u^2 - 1)^2) by inverting its distribution function on a grid."""
     grid = torch.linspace(-3, 3, 20_001, dtype=torch.float64)
@@ -35,9 +42,9 @@ def exact_draws(count: int, seed: int = 1) -> Tensor:
 
 def test_hmc_leaves_a_known_density_invariant() -> None:
     start = exact_draws(20_000)
-    state, step = state_at(double_well, start), torch.full((1,), 0.35, dtype=torch.float64)
+    state, step = evaluate(double_well, start), torch.full((1,), 0.35, dtype=torch.float64)
     for turn in range(5):
-        state, acceptance = transition(double_well, state, step, 5, generator(turn))
+        state, acceptance = transition(partial(evaluate, double_well), state, step, 5, generator(turn))
     assert 0.5 < float(acceptance.mean()) < 1
     assert float((state.position - start).abs().mean()) > 0.3
     moved = state.position.flatten().numpy()
@@ -50,13 +57,13 @@ def test_hmc_finds_a_gaussian_from_afar() -> None:
     def density(position: Tensor) -> Tensor:
         return -0.5 * (position / scale).square().sum(-1)
 
-    state = state_at(density, torch.full((400, 10, 2), 3.0, dtype=torch.float64))
+    state = evaluate(density, torch.full((400, 10, 2), 3.0, dtype=torch.float64))
     step, source = torch.full((10,), 0.05, dtype=torch.float64), generator()
     for _ in range(60):
-        state, acceptance = transition(density, state, step, 8, source)
+        state, acceptance = transition(partial(evaluate, density), state, step, 8, source)
         step = adapted(step, acceptance)
     for _ in range(20):
-        state, acceptance = transition(density, state, step, 8, source)
+        state, acceptance = transition(partial(evaluate, density), state, step, 8, source)
     assert 0.5 < float(acceptance.mean()) < 0.85
     draws = state.position.flatten(0, 1)
     assert stats.kstest(draws[:, 0].numpy(), "norm").pvalue > CHANCE
@@ -67,7 +74,8 @@ def test_detailed_balance_of_hmc() -> None:
     """The flux from a to b equals that from b to a: of pairs (before, after) drawn in equilibrium."""
     start = exact_draws(40_000)
     step = torch.full((1,), 0.4, dtype=torch.float64)
-    state, _ = transition(double_well, state_at(double_well, start), step, 4, generator(3))
+    at = partial(evaluate, double_well)
+    state, _ = transition(at, at(start), step, 4, generator(3))
     before, after = (
         torch.bucketize(p.flatten(), torch.tensor([-0.5, 0.5]).double()) for p in (start, state.position)
     )
@@ -83,11 +91,13 @@ def test_a_proposal_that_is_not_finite_is_refused() -> None:
         inside = position.abs().amax(-1) < 1
         return torch.where(inside, -position.square().sum(-1), -math.inf)
 
-    state = state_at(walled, torch.zeros(50, 1, 1))
+    state = evaluate(walled, torch.zeros(50, 1, 1))
     for _ in range(20):
-        state, probability = transition(walled, state, torch.full((1,), 3.0), 3, generator())
+        state, probability = transition(
+            partial(evaluate, walled), state, torch.full((1,), 3.0), 3, generator()
+        )
     assert isinstance(state, State)
-    assert bool(torch.isfinite(state.log_density).all())
+    assert bool(torch.isfinite(state.log_density(1.0)).all())
     assert bool(((probability >= 0) & (probability <= 1)).all())
 
 
@@ -101,12 +111,13 @@ def test_discrete_moves_leave_the_path_invariant(kind: str, beta: float) -> None
         p = lt.Joint(h=lt.Categorical(5), x=lt.Bernoulli(lt.MLP(5, 4), given="h")).double()
     with torch.no_grad():
         p["x"].net.layers[0].weight.mul_(4)  # type: ignore[union-attr, index, operator]
-    path = Path(p, p, {"x": torch.tensor([[1.0, 0.0, 1.0, 1.0]], dtype=torch.float64)})
+    path = Path(Density(p, p), {"x": torch.tensor([[1.0, 0.0, 1.0, 1.0]], dtype=torch.float64)})
     states = p["h"].support()
     chances = torch.softmax(path.at({"h": states.unsqueeze(1)}, beta).detach().flatten(), 0)
     place = torch.multinomial(chances, 20_000, replacement=True, generator=generator())
     moves = Moves(path, generator(1), torch.ones(1), flips=7)
-    after = moves({"h": states[place].unsqueeze(1)}, beta, 0)["h"].squeeze(1)
+    point = path.point({"h": states[place].unsqueeze(1)})
+    after = moves(point, beta, 0).latents["h"].squeeze(1)
     same = (after.unsqueeze(1) == states).reshape(len(after), len(states), -1).all(-1)
     counts = same.double().sum(0)
     assert float((after != states[place]).double().mean()) > 0.05

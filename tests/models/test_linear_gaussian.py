@@ -143,3 +143,16 @@ def test_sizes_below_one_are_refused() -> None:
         lt.models.mixture_of_factor_analysers(4, components=0)
     with pytest.raises(ValueError, match="say the shape"):
         lt.models.factor_analysis()
+
+
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+def test_as_many_latents_as_columns_are_refused(make: Callable[..., lt.Model]) -> None:
+    for event, latent in ((4, 4), ((1, 2, 2), 5), (1, 1)):
+        with pytest.raises(ValueError, match=f"latent={latent} is too many for . column.*to the noise"):
+            make(event, latent=latent)
+    assert make((1, 2, 2), latent=3).p["z"].event == (3,)
+    with pytest.raises(ValueError, match="2 columns, with room for at most latent=1: "):
+        make(
+            data=lt.load_data(torch.randn(20, 2, generator=torch.Generator().manual_seed(0)).numpy()),
+            latent=2,
+        )

@@ -221,6 +221,17 @@ def test_bdmc_brackets_the_evidence_of_its_own_rows() -> None:
     assert found.lower.direction == "lower" and found.upper.direction == "upper"
     assert -4 * found.gap_error < found.gap < 0.3
     assert "simulated from the model" in repr(found)
+    assert found.gaps.shape == (40,) and float(found.gaps.mean()) == pytest.approx(found.gap)
+
+
+def test_rows_that_a_model_made_can_be_given_back_to_it() -> None:
+    """Grey images under a Normal likelihood leave the range of the pixels, and have a density there."""
+    data = lt.load_data("digits")
+    model = lt.models.vae(data=data, latent=2, hidden=(10,), seed=0)
+    found = lt.bdmc(model, 6, distributions=10, chains=2, leapfrogs=2)
+    assert found.x.shape == (6, 1, 8, 8) and float(found.x.max()) > 16
+    again = lt.log_evidence(model, found.x, "ais", 2, distributions=10, leapfrogs=2)
+    assert float((again.values - found.lower.values).abs().max()) < 60  # nats, of the same scale: 64 pixels
 
 
 @pytest.mark.parametrize(

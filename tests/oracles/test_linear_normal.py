@@ -360,6 +360,9 @@ def test_parameters_that_a_rotation_leaves_are_counted() -> None:
     frozen = linear()
     frozen.bias.requires_grad_(False)
     assert frozen.free_parameters == 5 * 2 - 1 + 5
+    small = lt.LinearNormal(3, 2, covariance=lt.Diagonal())
+    assert small.free_parameters == 3 + 6  # 3 * 2 - 1 + 3 numbers of a covariance with no more than 6
+    assert lt.LinearNormal(4, 3).free_parameters == 4 + 10
 
 
 def test_what_cannot_be_is_refused() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 import latentia as lt
-from latentia.factors.gaussian import tril_of
+from latentia.factors.gaussian import FullNormal, tril_of
 from tests.oracles.linear_gaussian import as_multivariate
 from tests.oracles.normals import OPTIONS, PRECISION, made, rows, support
 
@@ -89,3 +89,53 @@ def test_affine_keeps_the_shape_of_images_and_is_none_where_the_factor_is_not_li
     assert lt.Normal(lt.MLP(2, 3, hidden=(4,)), given="z", scale=0.5).affine(None) is None
     assert lt.Normal(lt.MLP(2, 6), given="z").affine(None) is None
     assert lt.Normal(lt.MLP(2, 3, missing=True), given="z", scale=0.5).affine(None) is None
+
+
+@pytest.mark.parametrize("lead", [(), (3,), (2, 3)])
+@pytest.mark.parametrize("pattern", ["scattered", "the same", "none", "all"])
+def test_missing_entries_by_their_block_of_the_precision(lead: tuple[int, ...], pattern: str) -> None:
+    """Without gradients, the quick way: the marginal density of each row, and the textbook's conditional."""
+    generator, d, rows = torch.Generator().manual_seed(0), 5, 6
+    tril = torch.randn(*lead, *(1,) * bool(lead), d, d, generator=generator, dtype=torch.float64).tril()
+    tril.diagonal(dim1=-2, dim2=-1).abs_().add_(0.3)
+    loc = 100 + torch.randn(*lead, *(1,) * bool(lead), d, generator=generator, dtype=torch.float64)
+    x = 100 + torch.randn(rows, d, generator=generator, dtype=torch.float64)
+    some = torch.rand(rows, d, generator=generator) < 0.5
+    some[0], some[1] = True, False
+    seen = {
+        "scattered": some,
+        "the same": some[2:3].expand(rows, d),
+        "none": torch.zeros_like(some),
+        "all": torch.ones_like(some),
+    }[pattern]
+    normal = FullNormal(loc, tril)
+    with torch.no_grad():
+        density = normal.marginal_log_prob(torch.where(seen, x, torch.zeros_like(x)), seen)
+        mean, covariance = normal.conditional(torch.where(seen, x, torch.zeros_like(x)), seen)
+    slow = normal.marginal_log_prob(x, seen)
+    torch.testing.assert_close(density, slow, rtol=1e-10, atol=1e-10)
+    for part, whole in zip((mean, covariance), normal.conditional(x, seen), strict=True):
+        torch.testing.assert_close(part, whole.expand_as(part), rtol=1e-9, atol=1e-9)
+    sigma = (tril @ tril.mT).reshape(-1, d, d)
+    for place, (mu, s) in enumerate(zip(loc.reshape(-1, d), sigma, strict=True)):
+        for b in range(rows):
+            o, m = seen[b].nonzero().flatten(), (~seen[b]).nonzero().flatten()
+            gain = s[m][:, o] @ torch.linalg.inv(s[o][:, o]) if len(o) else s.new_zeros(len(m), 0)
+            expected = x[b].clone()
+            expected[m] = mu[m] + gain @ (x[b, o] - mu[o])
+            left = torch.zeros(d, d, dtype=torch.float64)
+            left[m.unsqueeze(1), m] = s[m][:, m] - gain @ s[o][:, m]
+            torch.testing.assert_close(mean.reshape(-1, rows, d)[place, b], expected)
+            own = covariance.expand(*lead, rows, d, d).reshape(-1, rows, d, d)[place, b]
+            torch.testing.assert_close(own, left, rtol=1e-8, atol=1e-9)
+
+
+def test_quick_marginals_stay_accurate_in_float32_far_from_the_origin() -> None:
+    generator = torch.Generator().manual_seed(0)
+    tril = torch.eye(20) + 0.3 * torch.randn(2, 1, 20, 20, generator=generator).tril(-1)
+    loc = 1e4 + torch.randn(2, 1, 20, generator=generator)
+    x, seen = loc[0] + torch.randn(30, 20, generator=generator), torch.rand(30, 20, generator=generator) < 0.8
+    with torch.no_grad():
+        quick = FullNormal(loc, tril).marginal_log_prob(x, seen)
+    exact = FullNormal(loc.double(), tril.double()).marginal_log_prob(x.double(), seen)
+    torch.testing.assert_close(quick.double(), exact, rtol=1e-4, atol=1e-3)

@@ -21,7 +21,7 @@ from tests.oracles.linear_gaussian import as_multivariate
 from tests.oracles.normals import OPTIONS, PRECISION, D, made, rows, support
 
 PRIOR = NormalInverseWishart(mean=(0.5, -1.0, 2.0), strength=1.5, scale=0.8, degrees=4.0)
-STATES = [1, 3, 10]  # a root, product by product, all states in one
+STATES = [1, 3, 13]  # a root, product by product, all states in one
 
 
 def weights(states: int, count: int = 40) -> Tensor:
@@ -339,3 +339,35 @@ def test_what_cannot_be_estimated_is_refused() -> None:
 def test_free_parameters_count_means_and_covariances() -> None:
     expected = {"diagonal": 18, "spherical": 12, "full": 27, "tied": 15, "learnt": 10, "fixed": 9}
     assert {kind: made(kind, 3).free_parameters for kind in OPTIONS} == expected
+
+
+@pytest.mark.parametrize(("rank", "count"), [(1, 5 + 10), (2, 5 + 5 * 2 - 1 + 5), (4, 5 + 15), (9, 5 + 15)])
+def test_rotations_of_a_low_rank_are_not_counted(rank: int, count: int) -> None:
+    """D R - R (R - 1) / 2 + D, at most D (D + 1) / 2: the dimensions in which the covariance can move."""
+    outputs = lt.factors.gaussian_outputs(5, lt.LowRank(rank))
+    root = lt.Normal(lt.Constant(outputs), covariance=lt.LowRank(rank))
+    table = lt.Normal(lt.Table(3, outputs), given="k", covariance=lt.LowRank(rank))
+    assert root.free_parameters == count and table.free_parameters == 3 * count
+    root.double()
+    with torch.no_grad():
+        root.net.value.copy_(torch.randn(outputs, generator=torch.Generator().manual_seed(0)))
+
+    def law(value: torch.Tensor) -> torch.Tensor:
+        found = torch.func.functional_call(_Law(root), {"factor.net.value": value}, ())
+        return torch.cat([part.flatten() for part in found])
+
+    moves = torch.autograd.functional.jacobian(law, root.net.value.detach())
+    assert torch.linalg.matrix_rank(moves) == count
+    assert root.requires_grad_(False).free_parameters == 0
+
+
+class _Law(torch.nn.Module):
+    """Mean and covariance of a root factor."""
+
+    def __init__(self, factor: lt.Normal) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
+        distribution = self.factor.distribution()
+        return distribution.mean, distribution.covariance_matrix

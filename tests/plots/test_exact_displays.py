@@ -198,6 +198,11 @@ def test_the_learning_curve_of_em_is_one_of_iterations(mixture: Case) -> None:
     assert display.best_step == display.train["step"][np.argmax(bound)]
     for place in display._starts():
         assert (np.diff(bound[place]) >= -1e-6).all()
+    told = {"step": [1, 2, 3, 4], "bound": [-3.0, -2.0, -1.0, 0.0]}
+    rising = LossDisplay(told | {"start": [1, 1, 2, 2]}, em="log p(x, z)")
+    assert [(place.start, place.stop) for place in rising._starts()] == [(0, 2), (2, 4)]
+    assert rising.names == ["bound"] and "Where a line ends" in rising.caption
+    assert len(LossDisplay(told, em="log p(x)")._starts()) == 1
 
 
 def test_hard_em_climbs_the_joint(tmp_path: Path) -> None:

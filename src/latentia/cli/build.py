@@ -24,9 +24,9 @@ from ..errors import DataError, UsageError
 from ..factors import Diagonal, Full, LowRank, Spherical, Tied
 from ..learn import fit
 from ..learn.fit_em import ITERATIONS, em_work
-from ..learn.options import make_plan
+from ..learn.options import make_plan, name_of, usual_objective
 from ..model import Model
-from ..schedules import linear_warmup
+from ..schedules import exponential_decay, linear_warmup
 from .options import EMOptions
 from .settings import VERSION, Settings
 
@@ -102,12 +102,12 @@ def objective_function(name: str) -> Callable[..., Any]:
     if ":" in name:
         found = own_function(name, "--objective")
         return found() if inspect.isclass(found) and issubclass(found, nn.Module) else found
-    known = [word for word in objectives.__all__ if inspect.isfunction(getattr(objectives, word))]
+    plain = {word: getattr(objectives, word) for word in objectives.__all__}
+    known = {word: found for word, found in plain.items() if inspect.isfunction(found)} | objectives.LEARNT
     if name not in known:
-        hint = did_you_mean(name, known) or f": there are {', '.join(known)}, and module:function"
+        hint = did_you_mean(name, known) or f": there are {', '.join(sorted(known))}, and module:function"
         raise UsageError(f"there is no objective {name!r}{hint}")
-    function: Callable[..., Any] = getattr(objectives, name)
-    return function
+    return known[name]
 
 
 def own_function(spec: str, flag: str) -> Callable[..., Any]:
@@ -190,10 +190,24 @@ def covariance_name(value: object) -> str:
     return next(name for name, one in COVARIANCES.items() if one == value)
 
 
-def objective_from(settings: Settings) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """The objective and the keywords that `fit` hands it; UsageError for an option that it does not take."""
+def objective_from(settings: Settings, model: Model) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The objective, one that learns something itself made for the model, and the keywords that `fit` hands
+    it. Raises UsageError for an option that it does not take.
+    """
+    function, given = _asked(settings, model)
+    if "temperature" in given and isinstance(given["temperature"], str):
+        start, end, steps = given["temperature"].split(":")
+        given["temperature"] = exponential_decay(float(start), float(end), int(steps))
+    if function not in objectives.LEARNT.values():
+        return function, given
+    own = [name for name in inspect.signature(function).parameters if name in given]
+    return function(model, **{name: given.pop(name) for name in own}), given
+
+
+def _asked(settings: Settings, model: Model) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The objective's function and its options, checked."""
     given = dict(settings["objective"])
-    name = given.pop("name", "elbo")
+    name = given.pop("name", None) or usual_name(settings, model)
     function = objective_function(name)
     parameters = signature_of(function)
     if "warmup" in given and "warmup" not in parameters:
@@ -205,8 +219,17 @@ def objective_from(settings: Settings) -> tuple[Callable[..., Any], dict[str, An
     return function, given
 
 
+def usual_name(settings: Settings, model: Model) -> str:
+    """The objective that `fit` takes where none is named."""
+    return name_of(usual_objective(model, settings["objective"].get("enumerate", ())))
+
+
 def signature_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """The parameters of a function, or of an nn.Module's forward."""
+    """The parameters of a function, or of an nn.Module's forward; of an objective made for a model both."""
+    if function in objectives.LEARNT.values():
+        made = dict(inspect.signature(function).parameters)
+        call = dict(inspect.signature(objectives.Reinforce.forward).parameters)
+        return {name: one for name, one in {**made, **call}.items() if name not in ("self", "model")}
     return inspect.signature(function.forward if isinstance(function, nn.Module) else function).parameters
 
 
@@ -221,7 +244,7 @@ def resolved(settings: Settings, data: Data, model: Model, method: str) -> dict[
         VERSION: __version__,
         "data": {**defaults(inspect.signature(load_data).parameters, without=("seed",)), **settings["data"]},
         "model": options | settings["model"],
-        **(_resolved_em(settings) if method == "em" else _resolved_ascent(settings, data, method)),
+        **(_resolved_em(settings) if method == "em" else _resolved_ascent(settings, data, model, method)),
     }
 
 
@@ -245,9 +268,9 @@ def _resolved_em(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _resolved_ascent(settings: Settings, data: Data, method: str) -> dict[str, Any]:
+def _resolved_ascent(settings: Settings, data: Data, model: Model, method: str) -> dict[str, Any]:
     """The sections of a run of gradient ascent."""
-    objective = settings["objective"].get("name", "elbo")
+    objective = settings["objective"].get("name") or usual_name(settings, model)
     options = defaults(inspect.signature(fit).parameters, without=OWN_TO_FIT) | settings["fit"]
     numbers = {number: fit_arguments(options).get(number) for number in NUMBERS}
     plan = make_plan(len(data.train), report_every=None, epochs=options.pop("epochs", None), **numbers)

@@ -38,15 +38,19 @@ def posterior_codes(model: Model, rows: Rows) -> dict[str, Tensor]:
 def point_of(model: Model) -> str:
     """The values of the latent variables at which rows are reconstructed, in words."""
     if not isinstance(model.q, Exact):
-        return "p(x | z) at the mean of q(z | x)"
+        latents = ", ".join(model.latent or ("z",))
+        what = "mean" if all(model.p[name].coding is None for name in model.latent) else "centre"
+        return f"p(x | {latents}) at the {what} of q({latents} | x)"
     points = [f"the {'most probable' if is_discrete(model.p[n]) else 'mean of'} {n}" for n in model.latent]
     return f"p(x | {', '.join(model.latent)}) at {' and '.join(points)}"
 
 
 def names_of(model: Model, name: str, code: Tensor) -> list[str]:
-    """The columns of a latent variable's code: k=0, k=1, ... of responsibilities, else z0, z1, ..."""
+    """The columns of a latent variable's code: k=0, k=1, ... of responsibilities, else z0, z1, ..., and
+    h1_0, h1_1, ... where the name itself ends in a number.
+    """
     of_states = isinstance(model.q, Exact) and name in model.q and not model.p[name].event
-    sign = "=" if of_states and is_discrete(model.p[name]) else ""
+    sign = "=" if of_states and is_discrete(model.p[name]) else "_" if name[-1].isdecimal() else ""
     return [f"{name}{sign}{j}" for j in range(code[0].numel())]
 
 

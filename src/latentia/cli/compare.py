@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
 
@@ -21,6 +21,7 @@ Examples:
   latentia compare digits --models gaussian_mixture,ppca:latent=20,vae:latent=16 --seconds 60
   latentia compare votes.csv --models bernoulli_mixture:components=5:starts=3,vae:lr=0.003 --updates 2000
   latentia compare digits --runs runs/digits runs/wide --models ppca:latent=10
+  latentia compare wine --models factor_analysis:latent=3,vae:latent=3 --method ais
   latentia compare iris --json > numbers.json
 
 A model's options are those of latentia fit, each after a colon."""
@@ -69,9 +70,21 @@ def run(
         ),
     ] = None,
     seeds: Annotated[int, Parameter(help="How many seeds each model is fitted with.", group=COMPARE)] = 3,
+    method: Annotated[
+        Literal["importance", "ais", "elbo", "naive"],
+        Parameter(
+            help="How log p(x) is bounded where it is not exact, as in latentia evaluate.", group=COMPARE
+        ),
+    ] = "importance",
     samples: Annotated[
-        int, Parameter(help="K of L_K, where the evidence is not exact.", group=COMPARE, metavar="K")
-    ] = 1000,
+        int | None,
+        Parameter(
+            help="Draws a row where the evidence is not exact, K of L_K; of annealing, chains.",
+            show_default="1000; 16 of ais, 100 of elbo",
+            group=COMPARE,
+            metavar="K",
+        ),
+    ] = None,
     split_seed: Annotated[
         int, Parameter(help="Of the split into training and test rows.", group=COMPARE)
     ] = 0,
@@ -98,6 +111,7 @@ def run(
 
     from ..comparison import compare, suited_models
     from ..errors import UsageError
+    from ..evidence.methods import METHODS, evaluations_of
     from .build import data_from, located
     from .contestants import contestants, parsed
     from .output import say, show
@@ -125,15 +139,18 @@ def run(
         minutes = MINUTES
     if minutes is not None and fitted:
         seconds = 60 * minutes / (len(fitted) * seeds)
-    if len(read.test) * samples * seeds > MANY:
-        draws = f"{len(read.test):,} test rows, {samples:,} draws each where log p(x) is not exact"
-        say(f"{draws}: --samples makes it shorter", quiet)
+    draws = METHODS[method] if samples is None else samples
+    if draws >= 1 and len(read.test) * draws * evaluations_of(method, {}) * seeds > MANY:
+        each = f"{draws:,} {'chains of annealing' if method == 'ais' else 'draws'}"
+        told = f"{len(read.test):,} test rows, {each} for each where log p(x) is not exact"
+        say(f"{told}: --samples makes it shorter", quiet)
     found = compare(
         read,
         {**fitted, **{str(folder): folder for folder in runs}},
         updates=updates,
         seconds=seconds,
         seeds=range(seeds),
+        method=method,
         samples=samples,
         progress=not quiet,
     )

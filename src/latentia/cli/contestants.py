@@ -41,7 +41,7 @@ def _builder(settings: Settings, data: Data) -> Callable[[int], Any]:
     def build(seed: int) -> tuple[Any, ...]:
         model = build_model(settings, data, seed)
         method = method_of(settings, model, settings["model"]["name"])
-        objective, keywords = (None, settings["em"]) if method == "em" else objective_from(settings)
+        objective, keywords = (None, settings["em"]) if method == "em" else objective_from(settings, model)
         return model, objective, {"method": method, **keywords, **fit_arguments(settings["fit"])}
 
     return build

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..data import Data, Image
 from ..evidence.criteria import free_parameters
@@ -23,6 +25,7 @@ from ..factors import (
     StandardNormal,
     Tied,
 )
+from ..factors.relaxed import Relaxed
 from ..model import Model
 from ..nets import Table
 
@@ -73,6 +76,10 @@ def family(factor: Factor) -> str:
     match factor:
         case StandardNormal():
             return f"standard Normal of shape {shape}"
+        case Relaxed():
+            return f"{name} {family(factor.discrete)}, of temperature {float(factor.temperature):.3g}"
+        case Categorical() if factor.event:
+            return f"{name} of shape {shape}, each with {factor.classes:,} codes"
         case Categorical():
             return f"{name} with {factor.classes:,} codes"
         case BayesianCategorical():
@@ -114,6 +121,16 @@ def _why(data: Data, factor: Factor) -> str:
     if isinstance(factor, Normal | LinearNormal | BayesianNormal):
         return "the pixels are grey" if isinstance(field, Image) else "the values are numbers"
     return ""
+
+
+def unasked(model: Model, objective: Mapping[str, Any]) -> str:
+    """Why an objective other than the elbo was taken; nothing where it is the elbo."""
+    if objective["name"] == "elbo" or model.q is None:
+        return ""
+    return (
+        f"Objective: {objective['name']}, reweighted wake-sleep, as draws of {', '.join(model.q.variables)} have no "
+        f"gradient; others for discrete latents are wake_sleep, nvil, vimco, arm and disarm"
+    )
 
 
 def next_commands(out: Path, model: Model, own: str) -> str:

@@ -74,6 +74,8 @@ def described(model: Model, codes: Mapping[str, Tensor]) -> str:
     from .codes import names_of
 
     discrete = [name for name, code in codes.items() if "=" in names_of(model, name, code)[0]]
-    others = [name for name in codes if name not in discrete]
+    vectors = [name for name in codes if name not in discrete and name in model.p and model.p[name].coding]
+    others = [name for name in codes if name not in (*discrete, *vectors)]
     parts = [f"the posterior probabilities of {' and '.join(discrete)}"] if discrete else []
+    parts += [f"the most probable codes of q({', '.join(vectors)} | x)"] if vectors else []
     return " and ".join([*parts, *([f"the means of q({', '.join(others)} | x)"] if others else [])])

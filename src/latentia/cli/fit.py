@@ -19,6 +19,7 @@ Examples:
   latentia fit mnist --conv --binarise dynamic --epochs 50 --precision bf16
   latentia fit houses.csv --types zip=ignored --hidden 100,50 --covariance full
   latentia fit digits --objective iwae --samples 50
+  latentia fit nltcs.csv --model helmholtz_machine --layers 50,20 --objective wake_sleep
   latentia fit iris --model gaussian_mixture --components 3 --starts 5
   latentia fit digits --model ppca --latent 10
   latentia fit digits --model mine:wide_vae --objective mine:tempered
@@ -118,22 +119,33 @@ def train(settings: Settings, out: Path, *, resume: bool, overwrite: bool, quiet
     from ..archive import foreign_parts
     from ..errors import Interrupted
     from ..learn import fit
-    from .build import build_model, data_from, fit_arguments, model_function, objective_from, resolved
-    from .describe import announced, next_commands
+    from .build import (
+        build_model,
+        data_from,
+        fit_arguments,
+        model_function,
+        objective_from,
+        objective_function,
+        resolved,
+    )
+    from .describe import announced, next_commands, unasked
     from .learnt import learnt
     from .methods import method_of
     from .output import say, show
 
     seed, name = settings["fit"].get("seed", 0), settings["model"].get("name", "vae")
     model_function(name)
-    objective_from(settings)
+    objective_function(settings["objective"].get("name", "elbo"))
     data = data_from(settings, seed)
     say("\n".join([f"Data: {data.name}", *(f"  {note}" for note in data.notes)]), quiet)
     model = build_model(settings, data, seed)
     method = method_of(settings, model, name)
     config = resolved(settings, data, model, method)
-    objective, keywords = (None, config["em"]) if method == "em" else objective_from(config)
+    objective, keywords = (None, config["em"]) if method == "em" else objective_from(config, model)
     say(announced(model, name, data, asked="likelihood" in settings["model"]), quiet)
+    reason = "" if method == "em" or "name" in settings["objective"] else unasked(model, config["objective"])
+    if reason:
+        say(reason, quiet)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*parts that are not latentia's")
         try:

@@ -190,5 +190,5 @@ def _shares(opened: Opened, chosen: Chosen) -> dict[str, tuple[Tensor, Tensor]]:
 def _by_name(opened: Opened, per_unit: Tensor | dict[str, Tensor] | None) -> dict[str, Tensor]:
     if per_unit is None or isinstance(per_unit, dict):
         return per_unit or {}
-    continuous = (name for name in opened.model.latent if opened.model.p[name].coding is None)
-    return {next(continuous): per_unit}
+    p, shape = opened.model.p, tuple(per_unit.shape)
+    return {next(name for name in opened.model.latent if p[name].event == shape): per_unit}

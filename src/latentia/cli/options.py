@@ -82,19 +82,52 @@ class ModelOptions:
             "1 / components",
         ),
     ] = None
-    classes: Annotated[int | None, flag("Number of hidden classes of log_linear.", "2")] = None
+    layers: Annotated[
+        str | None,
+        flag(
+            "Binary units in each layer of helmholtz_machine, the first nearest to the data.",
+            "200",
+            metavar="N,N",
+        ),
+    ] = None
+    prior: Annotated[
+        str | None,
+        flag(
+            "Of helmholtz_machine's top layer: learnt, or autoregressive (each unit given those before).",
+            "learnt",
+        ),
+    ] = None
+    relaxation: Annotated[
+        str | None,
+        flag(
+            "Of the draws of helmholtz_machine and categorical_vae: none, concrete or straight_through.",
+            "none; categorical_vae: concrete",
+        ),
+    ] = None
+    classes: Annotated[
+        int | None,
+        flag(
+            "Number of hidden classes of log_linear, or of values of each code of categorical_vae.",
+            "2; categorical_vae: 10",
+        ),
+    ] = None
     features: Annotated[
         str | None,
         flag("Features of log_linear: unary, pairwise or both.", "unary,pairwise", metavar="NAME,NAME"),
     ] = None
     latent: Annotated[
-        int | None, flag("Number of latent dimensions.", "16; ppca and the factor analysers: 2")
+        int | None,
+        flag(
+            "Number of latent dimensions, or of codes.",
+            "16; ppca and the factor analysers: 2; categorical_vae: 20",
+        ),
     ] = None
     hidden: Annotated[
         str | None,
         flag(
-            "Sizes of the encoder's hidden layers, mirrored by the decoder; none makes both linear.",
-            "400; neural_mixture: 64",
+            "Sizes of the encoder's hidden layers, mirrored by the decoder; none makes both linear. Of "
+            "helmholtz_machine, of each layer's networks.",
+            "400; neural_mixture: 64; helmholtz_machine: none",
             metavar="N,N",
         ),
     ] = None
@@ -102,7 +135,9 @@ class ModelOptions:
     channels: Annotated[
         str | None, flag("Channels of the convolutions; each halves the image.", "32,64", metavar="N,N")
     ] = None
-    activation: Annotated[str | None, flag("Nonlinearity of the networks.", "relu")] = None
+    activation: Annotated[
+        str | None, flag("Nonlinearity of the networks.", "relu; helmholtz_machine: tanh")
+    ] = None
     likelihood: Annotated[
         str | None,
         flag(
@@ -137,18 +172,49 @@ class ObjectiveOptions:
     name: Annotated[
         str | None,
         flag(
-            "elbo, iwae (importance weighted), or module:function of your own.",
-            "elbo",
+            "elbo, iwae (importance weighted) or renyi; for discrete latents wake_sleep, rws (reweighted "
+            "wake-sleep), reinforce, nvil, vimco, arm or disarm; or module:function of your own.",
+            "elbo; rws where all latents are discrete",
             name="--objective",
         ),
     ] = None
     samples: Annotated[
-        int | None, flag("Draws of z per example: S of the ELBO, K of IWAE.", "1; iwae: 5")
+        int | None,
+        flag("Draws of z per example: S of the ELBO, K of IWAE.", "1; iwae, renyi and vimco: 5; rws: 10"),
     ] = None
     beta: Annotated[float | None, flag("Weight of the KL term.", "1")] = None
     warmup: Annotated[int | None, flag("Let beta grow from 0 over the first steps.", metavar="STEPS")] = None
     free_bits: Annotated[
         float | None, flag("Nats per latent dimension that cost nothing.", "0", metavar="NATS")
+    ] = None
+    gradient: Annotated[
+        str | None,
+        flag("Of elbo and iwae: standard, stl (sticking the landing) or, of iwae, dreg.", "standard"),
+    ] = None
+    alpha: Annotated[
+        float | None, flag("Of renyi: 1 is the ELBO, 0 the importance-weighted bound.", "0.5")
+    ] = None
+    temperature: Annotated[
+        str | None,
+        flag(
+            "Of relaxed draws (--relaxation); 1:0.3:5000 lets it fall from 1 to 0.3 over 5000 steps.",
+            "0.667; straight_through: 1",
+            metavar="TAU",
+        ),
+    ] = None
+    q_update: Annotated[
+        str | None, flag("What q learns from in rws: wake, sleep (dreams) or both.", "wake")
+    ] = None
+    baseline: Annotated[
+        str | None,
+        flag("Of reinforce: none, running_mean, network or leave_one_out (--samples 2 or more).", "none"),
+    ] = None
+    normalise: Annotated[
+        bool | None, flag("Divide the learning signal of reinforce by its running deviation.")
+    ] = None
+    enumerate: Annotated[
+        str | None,
+        flag("Discrete latents that are summed over, not drawn: h1 or h1,h2.", metavar="NAME,NAME"),
     ] = None
 
 

@@ -11,6 +11,7 @@ from ..data import Rows
 from ..errors import UsageError
 from ..evidence import Estimate, log_evidence
 from ..evidence.ais import Annealing
+from ..evidence.enumeration import is_enumerable
 from ..evidence.methods import METHODS, path_start
 from ..exact import NotExactError
 from ..factor import NotEnumerableError
@@ -135,8 +136,11 @@ def by_method(model: Model, rows: Rows, method: str | None, samples: int | None,
 
 
 def _methods(opened: Opened, asked: str | None) -> tuple[str, ...]:
+    if asked is None and opened.is_exact:
+        return ("exact",)
     if asked is None:
-        return ("exact",) if opened.is_exact else ("elbo", "importance")
+        exactly = ("exact",) if is_enumerable(opened.model.p, opened.model.latent) else ()
+        return ("elbo", "importance", *exactly)
     named = names_in(asked)
     for name in named:
         if name not in METHODS:

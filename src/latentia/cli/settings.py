@@ -47,6 +47,8 @@ def names_in(text: str) -> list[str]:
 
 LISTS: dict[str, tuple[Callable[[str], list[Any]], str]] = {
     "hidden": (numbers_of(int), "whole numbers, such as 400,200"),
+    "layers": (numbers_of(int), "whole numbers, such as 200,200"),
+    "enumerate": (names_in, "names of latent variables, such as h1,h2"),
     "channels": (numbers_of(int), "whole numbers, such as 32,64"),
     "columns": (names_in, "names of columns, such as age,height"),
     "features": (names_in, "names of features, such as unary,pairwise"),
@@ -137,6 +139,8 @@ def checked(name: str, value: Any, hint: Any, where: str = "") -> Any:
             raise UsageError(f"{name}{where} must be {what}; got {value!r}") from error
     if name == "schedule" and isinstance(value, str) and "=" in value:
         return _piecewise(value)
+    if name == "temperature":
+        return _temperature(value, where)
     if (name in ("schedule", "types") and isinstance(value, Mapping)) or hint is None:
         return value
     allowed = [choice for choice in get_args(hint) if choice is not types.NoneType]
@@ -151,6 +155,24 @@ def checked(name: str, value: Any, hint: Any, where: str = "") -> Any:
     if not fits or (isinstance(value, bool) and kind is not bool):
         raise UsageError(f"{name}{where} must be {NAMES[kind]}; got {value!r}")
     return value
+
+
+def _temperature(value: Any, where: str) -> float | str:
+    """A number, or START:END:STEPS as it is."""
+    parts = str(value).split(":")
+    try:
+        numbers = [float(part) for part in parts]
+        if len(parts) == 1:
+            return numbers[0]
+        if len(parts) == 3:
+            int(parts[2])
+            return str(value)
+    except ValueError:
+        pass
+    raise UsageError(
+        f"temperature{where} must be a number such as 0.5, or one that falls, such as 1:0.3:5000 (from 1 to "
+        f"0.3 over 5000 steps); got {value!r}"
+    )
 
 
 def _piecewise(text: str) -> dict[str, float]:

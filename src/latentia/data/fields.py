@@ -21,6 +21,7 @@ from .raw import Cells
 
 Binarise = Literal["threshold", "dynamic"]
 KINDS = ("number", "binary", "category")
+BEYOND = 4.0  # ranges of an image, by which draws from a Normal likelihood may leave it
 
 
 @dataclass(frozen=True)
@@ -158,14 +159,17 @@ class Image:
         """The intensities to store, uint8 if they are whole, and the mask.
 
         Where the schema binarises, an array with nothing above 1 is taken as already binarised (what `decode`
-        returns).
+        returns). Grey values that are not whole, such as what a model with a Normal likelihood draws, may
+        leave the range of the images by four times its width.
         """
         array, observed = with_holes(arranged(raw, self.event, where), self.missing, where)
         if self.binarise is not None and self.levels > 1 and array.max() <= 1:
             array = array * self.levels
+        whole = array.dtype == np.uint8 or bool((array == np.round(array)).all())
+        room = 0 if whole or self.binary else BEYOND * self.levels
         refuse(
             array,
-            (array < 0) | (array > self.levels),
+            (array < -room) | (array > self.levels + room),
             where,
             f"is outside the image's range 0..{self.levels:g}",
         )
@@ -179,7 +183,7 @@ class Image:
             )
         if self.binarise == "threshold":
             return tensor_of((array > self.levels / 2).astype(np.uint8)), observed
-        whole = self.levels <= 255 and (array.dtype == np.uint8 or bool((array == np.round(array)).all()))
+        whole = whole and self.levels <= 255
         return tensor_of(array.astype(np.uint8 if whole else np.float32, copy=False)), observed
 
     def values(self, stored: Tensor, rows: Tensor | None, generator: torch.Generator | None) -> Tensor:

@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from .._compiling import Compiled
 from ..joint import Joint, Values
 from ..noise import Noise
-from .annealing import Latents, Moves, Path, betas
+from .annealing import Density, Execute, Latents, Moves, Path, Point, betas
+from .hmc import State
 from .importance import Stream, Weighed
 
 SCHEDULES = ("linear", "sigmoidal", "adaptive")
@@ -44,23 +46,30 @@ class Annealing:
             raise ValueError(f"schedule {self.schedule!r} is unknown: use {known}")
 
 
-def ais(p: Joint, start: Joint, values: Values, noise: Noise, how: Annealing) -> Weighed:
+def ais(
+    p: Joint, start: Joint, values: Values, noise: Noise, how: Annealing, execute: Execute | None = None
+) -> Weighed:
     """log (1/C) sum_c w_c, log w_c = sum_t (beta_t - beta_t-1) log(p(x, z_t-1) / f_0(z_t-1)).
 
     z_t comes from z_t-1 by a transition that leaves f_beta_t invariant. E[value] <= log p(x). Step sizes, and
     the adaptive schedule, are tuned on a run of their own and then held fixed, so that the weights are
-    unbiased.
+    unbiased. execute: the path's density, compiled.
 
     Neal (2001); Wu, Burda, Salakhutdinov & Grosse (2017).
     """
-    path = Path(p, start, values)
+    path = Path(Density(p, start), values, execute)
     moves, schedule = tuned(path, noise, how)
-    latents = path.draw(noise, how.chains)
-    return _weighed(anneal(path, latents, moves, schedule))
+    return _weighed(anneal(path.draw(noise, how.chains), moves, schedule))
 
 
 def reverse_ais(
-    p: Joint, start: Joint, values: Values, truth: Latents, noise: Noise, how: Annealing
+    p: Joint,
+    start: Joint,
+    values: Values,
+    truth: Latents,
+    noise: Noise,
+    how: Annealing,
+    execute: Execute | None = None,
 ) -> Weighed:
     """An upper bound, E[value] >= log p(x), for x drawn with z from p: the same path walked backward.
 
@@ -69,32 +78,37 @@ def reverse_ais(
 
     Grosse, Ghahramani & Adams (2015), "Sandwiching the marginal likelihood using bidirectional Monte Carlo".
     """
-    path = Path(p, start, values)
+    path = Path(Density(p, start), values, execute)
     moves, schedule = tuned(path, noise, how)
     # C chains from one exact draw share it, so they are not independent; each alone is an exact draw.
     latents = {name: value.expand(how.chains, *value.shape) for name, value in truth.items()}
-    backward = anneal(path, latents, moves, schedule, backward=True)
-    found = _weighed(backward)
+    found = _weighed(anneal(path.point(latents), moves, schedule, backward=True))
     return found._replace(value=-found.value, bias=-found.bias)
 
 
-def anneal(path: Path, latents: Latents, moves: Moves, schedule: Tensor, backward: bool = False) -> Tensor:
+def executor(p: Joint, start: Joint, chains: int, rows: int) -> Execute:
+    """The path's density, compiled for batches of so many rows; others, and the tuning, run as they are."""
+    density = Density(p, start)
+    quick = Compiled(density.__call__)
+
+    def execute(position: Tensor, codes: Latents, values: Values) -> State:
+        run = quick if position.shape[:2] == (chains, rows) else density
+        return run(position, codes, values)
+
+    return execute
+
+
+def anneal(point: Point, moves: Moves, schedule: Tensor, backward: bool = False) -> Tensor:
     """log w of each chain, `[C, B]`; of a walk from p(x, z) back to f_0 it is log 1 / w."""
-    log_w: Tensor | None = None
+    log_w = torch.zeros_like(point.state.rest)
     count = len(schedule) - 1
-    order = range(count, 0, -1) if backward else range(1, count + 1)
-    for t in order:
+    for t in range(count, 0, -1) if backward else range(1, count + 1):
         if backward:
-            latents = moves(latents, float(schedule[t]), t - 1)
-        with torch.no_grad():
-            first, target = path.parts(latents)
-        step = float(schedule[t] - schedule[t - 1]) * (target - first)
-        step = -step if backward else step
-        log_w = step if log_w is None else log_w + step
+            point = moves(point, float(schedule[t]), t - 1)
+        step = float(schedule[t] - schedule[t - 1]) * point.state.rest
+        log_w = log_w - step if backward else log_w + step
         if not backward and t < count:
-            latents = moves(latents, float(schedule[t]), t - 1)
-    if log_w is None:
-        raise ValueError("a path needs at least one step")
+            point = moves(point, float(schedule[t]), t - 1)
     return log_w
 
 
@@ -105,16 +119,14 @@ def tuned(path: Path, noise: Noise, how: Annealing) -> tuple[Moves, Tensor]:
     size = len(next(iter(path.values.values())))
     step = torch.full((size,), 0.3, dtype=noise.dtype, device=noise.generator.device)
     moves = Moves(path, noise.generator, step, how.leapfrogs, tuning=True)
-    latents = path.draw(noise, max(2, how.chains // PILOT))
+    point = path.draw(noise, max(2, how.chains // PILOT))
     for _ in range(WARM):
-        latents = moves(latents, 0.0, 0)
+        point = moves(point, 0.0, 0)
     steps, spreads = [], []
     for t, beta in enumerate(pilot[1:].tolist()):
-        latents = moves(latents, beta, t)
+        point = moves(point, beta, t)
         steps.append(moves.step)
-        with torch.no_grad():
-            first_part, target = path.parts(latents)
-        spreads.append((target - first_part).double().std(0).mean())
+        spreads.append(point.state.rest.double().std(0).mean())
     schedule = betas(how.distributions, first)
     if how.schedule == "adaptive":
         schedule = _equal_length(pilot, torch.stack(spreads), how.distributions)

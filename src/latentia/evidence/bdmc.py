@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .._compiling import Compile, pays
+from .._door import in_model_units
 from ..joint import names_of
 from ..noise import Noise
-from .ais import Annealing, ais, reverse_ais
+from .ais import Annealing, ais, executor, reverse_ais
 from .estimate import Estimate
 from .importance import Weighed
-from .methods import path_start
+from .methods import evaluations_of, live_entries, path_start
 
 if TYPE_CHECKING:
     from ..model import Model
-
-CHUNK = 2**22  # entries of the widest layer, times chains, that live at a time
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,19 @@ class Sandwich:
     """Bounds from both sides of the log-evidence of rows simulated from the model.
 
     lower, upper   Estimates of the same rows: annealed importance sampling forward, E[lower] <= log p, and
-                   backward from the latents that made each row, E[upper] >= log p
+                   backward from the latents that made each row, E[upper] >= log p; `values` has each row's
+    x              the rows, in the data's units: a tensor for one variable, a dict for several. Given back to
+                   `log_evidence` they tell how far its other methods are below `upper`
     """
 
     lower: Estimate
     upper: Estimate
+    x: Any = None
+
+    @property
+    def gaps(self) -> Tensor:
+        """upper - lower of each row, `[N]`."""
+        return self.upper.values - self.lower.values
 
     @property
     def gap(self) -> float:
@@ -42,7 +50,7 @@ class Sandwich:
     @property
     def gap_error(self) -> float:
         """Standard error of the gap over the rows. NaN for one row."""
-        difference = (self.upper.values - self.lower.values).double()
+        difference = self.gaps.double()
         return float(difference.std()) / math.sqrt(len(difference)) if len(difference) > 1 else math.nan
 
     def __repr__(self) -> str:
@@ -62,6 +70,7 @@ def bdmc(
     start: str = "prior",
     seed: int = 0,
     inputs: Mapping[str, Any] | None = None,
+    compile: Compile = "auto",
     **annealing: Any,
 ) -> Sandwich:
     """Simulate n rows (z, x) ~ p and bound log p(x) of each from both sides.
@@ -71,6 +80,7 @@ def bdmc(
 
     start      "prior" or "q"
     inputs     `[n, ...]` by name, for a model with inputs
+    compile    "auto" where that pays, as for minutes of work; see `log_evidence`
     annealing  distributions=, schedule=, leapfrogs= of Annealing
 
     Raises ValueError for a model without latents or without a density, for n < 1 and for unknown options.
@@ -85,18 +95,22 @@ def bdmc(
     how, noise = Annealing(chains=chains, **annealing), Noise(seed, model.device, model.dtype)
     first = path_start(model, start)
     values, truth = simulated(model, n, noise, inputs)
-    step = max(1, CHUNK // model.widest // chains)
+    step = max(1, min(n, live_entries(model.device) // model.widest // chains))
+    entries = 2.0 * n * chains * evaluations_of("ais", annealing) * model.widest
+    execute = executor(model.p, first, chains, step) if pays(compile, model, entries) else None
     lower, upper, shift = [], [], []
     for begin in range(0, n, step):
         part = {name: value[begin : begin + step] for name, value in values.items()}
         own = {name: value[begin : begin + step] for name, value in truth.items()}
         with torch.no_grad():
-            lower.append(ais(model.p, first, part, noise, how))
-            upper.append(reverse_ais(model.p, first, part, own, noise, how))
+            lower.append(ais(model.p, first, part, noise, how, execute))
+            upper.append(reverse_ais(model.p, first, part, own, noise, how, execute))
         shift.append(_log_jacobian(model, part))
     jacobian = torch.cat(shift).cpu()
     return Sandwich(
-        _estimate(model, lower, jacobian, "lower", how), _estimate(model, upper, jacobian, "upper", how)
+        _estimate(model, lower, jacobian, "lower", how),
+        _estimate(model, upper, jacobian, "upper", how),
+        model._leave({name: values[name].cpu() for name in model.observed if name in values}),
     )
 
 
@@ -104,10 +118,13 @@ def simulated(
     model: Model, n: int, noise: Noise, inputs: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """n rows drawn from p, in model units: what a user would observe, and the latents that made them."""
-    given = {name: torch.as_tensor(value, device=model.device) for name, value in (inputs or {}).items()}
+    given = {name: in_model_units(model, name, value) for name, value in (inputs or {}).items()}
     missing = [name for name in model.p.inputs if name not in given]
     if missing:
         raise ValueError(f"{model.p.equation()} has inputs: pass inputs={{{missing[0]!r}: ...}}")
+    for name, value in given.items():
+        if len(value) != n:
+            raise ValueError(f"{n} simulated rows need {n} values of {name!r}, got {len(value)}")
     with torch.no_grad():
         done = model.p.complete(given, noise, batch=n)
     drawn = {name: value[0] if name in done.log_q else value for name, value in done.values.items()}

@@ -1,4 +1,4 @@
-"""Hamiltonian Monte Carlo, batched over chains and examples.
+"""Hamiltonian Monte Carlo on a density between two others, batched over chains and examples.
 
 C chains, B examples, M entries of the position.
 """
@@ -11,57 +11,83 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-LogDensity = Callable[[Tensor], Tensor]
+Parts = Callable[[Tensor], tuple[Tensor, Tensor]]
+Evaluate = Callable[[Tensor], "State"]
 TARGET = 0.65  # the acceptance rate at which HMC is most efficient (Neal 2011, section 5.4.4.3)
 
 
 class State(NamedTuple):
-    """A position `[C, B, M]` with its log density `[C, B]` and gradient `[C, B, M]`."""
+    """A position, and there the two parts of log f_beta = base + beta rest, with their gradients.
+
+    Kept apart, they serve every beta: a step along the path of densities costs no evaluation.
+
+    position                      `[C, B, M]`
+    base, rest                    `[C, B]`
+    base_gradient, rest_gradient  `[C, B, M]`
+    """
 
     position: Tensor
-    log_density: Tensor
-    gradient: Tensor
+    base: Tensor
+    rest: Tensor
+    base_gradient: Tensor
+    rest_gradient: Tensor
+
+    def log_density(self, beta: float | Tensor) -> Tensor:
+        return self.base + beta * self.rest
+
+    def gradient(self, beta: float | Tensor) -> Tensor:
+        return self.base_gradient + beta * self.rest_gradient
 
 
-def state_at(log_density: LogDensity, position: Tensor) -> State:
-    """The state at a position: one evaluation and one gradient."""
+def state_at(parts: Parts, position: Tensor) -> State:
+    """The state at a position: one evaluation of base and rest `[C, B]`, and their gradients."""
     with torch.enable_grad():
         position = position.detach().requires_grad_()
-        value = log_density(position)
-        (gradient,) = torch.autograd.grad(value.sum(), position)
-    return State(position.detach(), value.detach(), gradient)
+        base, rest = parts(position)
+        (of_base,) = _gradient(base, position, retain_graph=True)
+        (of_rest,) = _gradient(rest, position)
+    return State(position.detach(), base.detach(), rest.detach(), of_base, of_rest)
+
+
+def _gradient(value: Tensor, position: Tensor, retain_graph: bool = False) -> tuple[Tensor, ...]:
+    if not value.requires_grad:
+        return (torch.zeros_like(position),)
+    return torch.autograd.grad(value.sum(), position, retain_graph=retain_graph, materialize_grads=True)
 
 
 def transition(
-    log_density: LogDensity, state: State, step: Tensor, leapfrogs: int, generator: torch.Generator
+    evaluate: Evaluate,
+    state: State,
+    step: Tensor,
+    leapfrogs: int,
+    generator: torch.Generator,
+    beta: float | Tensor = 1.0,
 ) -> tuple[State, Tensor]:
-    """One step of HMC that leaves the density invariant, and the acceptance probability of each, `[C, B]`.
+    """One step of HMC that leaves f_beta invariant, and the acceptance probability of each, `[C, B]`.
 
-    Momentum ~ N(0, I), `leapfrogs` steps of size `step` (`[B]` or `[C, B]`), then Metropolis' choice. A
-    proposal that is not finite is refused.
+    Momentum ~ N(0, I), `leapfrogs` steps of size `step` (`[B]` or `[C, B]`), each one evaluation, then
+    Metropolis' choice. A proposal that is not finite is refused.
 
     Neal (2011), "MCMC using Hamiltonian dynamics", section 5.3.
     """
     like = state.position
     size = step.unsqueeze(-1)
     momentum = torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)
-    before = state.log_density - 0.5 * momentum.square().sum(-1)
+    before = state.log_density(beta) - 0.5 * momentum.square().sum(-1)
     proposal = state
     for _ in range(leapfrogs):
-        momentum = momentum + 0.5 * size * proposal.gradient
-        proposal = state_at(log_density, proposal.position + size * momentum)
-        momentum = momentum + 0.5 * size * proposal.gradient
-    change = proposal.log_density - 0.5 * momentum.square().sum(-1) - before
+        momentum = momentum + 0.5 * size * proposal.gradient(beta)
+        proposal = evaluate(proposal.position + size * momentum)
+        momentum = momentum + 0.5 * size * proposal.gradient(beta)
+    change = proposal.log_density(beta) - 0.5 * momentum.square().sum(-1) - before
     probability = change.clamp(max=0).exp().nan_to_num(0.0)
     uniform = torch.rand(change.shape, generator=generator, dtype=like.dtype, device=like.device)
     accept = uniform < probability
-    chosen = accept.unsqueeze(-1)
-    kept = State(
-        torch.where(chosen, proposal.position, state.position),
-        torch.where(accept, proposal.log_density, state.log_density),
-        torch.where(chosen, proposal.gradient, state.gradient),
+    kept = (
+        torch.where(accept.unsqueeze(-1) if new.ndim > accept.ndim else accept, new, old)
+        for new, old in zip(proposal, state, strict=True)
     )
-    return kept, probability
+    return State(*kept), probability
 
 
 def adapted(step: Tensor, acceptance: Tensor, rate: float = 0.2) -> Tensor:

@@ -6,14 +6,16 @@ K samples, B examples.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from .._compiling import Compiled
 from ..exact import Inference
 from ..joint import Joint, Values, average
-from ..noise import Source
+from ..noise import GivenNoise, Noise, Request, Source
 from ..objectives.iwae import log_weights
 from .pareto import pareto_k, tail_size
 
@@ -36,19 +38,61 @@ class Weighed(NamedTuple):
     k_hat: Tensor
 
 
-def importance(p: Joint, q: Inference, values: Values, noise: Source, samples: int, chunk: int) -> Weighed:
+def importance(
+    p: Joint,
+    q: Inference,
+    values: Values,
+    noise: Noise,
+    samples: int,
+    chunk: int,
+    weigh: Callable[[Values, Noise, int], Tensor] | None = None,
+) -> Weighed:
     """L_K = log (1/K) sum_k w_k, w_k = p(x, z_k) / q(z_k | x), z_k ~ q(z | x). E[L_K] <= log p(x).
 
     With q = p the draws come from the prior and w_k = p(x | z_k): naive Monte Carlo. At most `chunk` samples
-    live at a time.
+    live at a time. weigh: a `Weigher` that is kept from batch to batch, so that it may compile.
 
     Burda et al. (2016), eq. 8; Owen (2013), ch. 2 and 9.
     """
+    weigh = weigh or Weigher(p, q)
     stream = Stream(samples)
-    for start in range(0, samples, chunk):
-        done = q.complete(values, noise, min(chunk, samples - start))
-        stream.add(log_weights(p, done))
+    even = math.ceil(samples / math.ceil(samples / chunk))  # as few shapes as can be
+    for start in range(0, samples, even):
+        stream.add(weigh(values, noise, min(even, samples - start)))
     return stream.weighed()
+
+
+class Weigher:
+    """log w of so many fresh draws, `[S, B]`; compiled for the shape of the first call where asked.
+
+    enumerate: discrete latents summed over, w = sum_k p(x, k, z_k) / q(z_k | k, x) with a draw of z for each
+    """
+
+    def __init__(self, p: Joint, q: Inference, compile: bool = False, enumerate: Sequence[str] = ()) -> None:
+        self.p, self.q, self.compile, self.enumerate = p, q, compile, tuple(enumerate)
+        self.requests: dict[str, Request] | None = None
+        self.shape = (0, 0)
+        self.execute: Callable[..., Tensor] = self._weights
+
+    def __call__(self, values: Values, noise: Noise, samples: int) -> Tensor:
+        shape = samples, len(next(iter(values.values())))
+        if self.compile and self.requests is None:  # what noise is asked for is known once it has been drawn
+            found = self._weights(values, noise, samples)
+            self.compile, self.requests, self.shape = noise.replayable, dict(noise.requests), shape
+            self.execute = Compiled(self._weights)
+            return found
+        if not self.compile or self.requests is None or shape != self.shape:
+            return self._weights(values, noise, samples)
+        drawn = {key: noise.take(key, request) for key, request in self.requests.items()}
+        return self.execute(values, GivenNoise(drawn), samples)
+
+    def _weights(self, values: Values, noise: Source, samples: int) -> Tensor:
+        done = self.q.complete(values, noise, samples, enumerate=self.enumerate)
+        log_w = log_weights(self.p, done)  # [*enumerated, S, B]
+        if not done.enumerated:
+            return log_w
+        log_w = log_w + done.log_weight + math.log(samples)
+        return torch.logsumexp(log_w.flatten(0, log_w.ndim - 3), 0)
 
 
 class Stream:
@@ -88,13 +132,19 @@ class Stream:
 
 
 def elbo_by_groups(
-    p: Joint, q: Inference, values: Values, noise: Source, samples: int, groups: int = 10
+    p: Joint,
+    q: Inference,
+    values: Values,
+    noise: Source,
+    samples: int,
+    groups: int = 10,
+    enumerate: Sequence[str] = (),
 ) -> tuple[Tensor, Tensor, dict[str, Tensor], str]:
     """The ELBO of each example by `samples` draws, its error by groups of draws, its terms, its direction."""
     from ..objectives.elbo import elbo
 
     sizes = [samples // groups + (i < samples % groups) for i in range(min(groups, samples))]
-    bounds = [elbo(p, q, values, noise, samples=size) for size in sizes if size]
+    bounds = [elbo(p, q, values, noise, samples=size, enumerate=enumerate) for size in sizes if size]
     stacked = torch.stack([b.value for b in bounds])
     weights = stacked.new_tensor(sizes).unsqueeze(-1) / samples
     mean = (weights * stacked).sum(0)

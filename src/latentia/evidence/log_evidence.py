@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from .._compiling import Compile, pays
 from .._words import did_you_mean
-from ..joint import MASK, names_of
+from ..joint import MASK, names_given, names_of
 from ..noise import Noise, mixed_seed
 from .estimate import Estimate, concatenate
-from .methods import METHODS, default_method, estimator_of, known
+from .methods import (
+    METHODS,
+    Work,
+    default_method,
+    enumerated_states,
+    estimator_of,
+    evaluations_of,
+    known,
+    live_entries,
+)
 from .pareto import threshold
 
 if TYPE_CHECKING:
     from ..model import Model
 
-CHUNK = 2**22  # entries of the widest layer, times samples, that live at a time
 FEW = 3.0  # below this effective sample size an importance estimate rests on a handful of draws
 MANY_ROWS = 0.05  # of the rows with a k-hat above its threshold: the whole estimate is doubted
 
@@ -32,23 +41,31 @@ def log_evidence(
     *,
     units: str = "data",
     seed: int = 0,
+    enumerate: str | Sequence[str] = (),
     rows_per_batch: int | None = None,
+    compile: Compile = "auto",
     **options: Any,
 ) -> Estimate:
     """log p(x) of each row, or a bound on it, with its errors.
 
-    method   "exact": by enumeration and linear-Gaussian algebra (see Exact), the default where q is Exact or
-             nothing is latent; "importance": L_K with K = `samples` (default 1,000) draws from q, the default
-             elsewhere; "naive": K draws from the prior; "elbo": the ELBO by `samples` draws (default 100);
-             "ais": annealed importance sampling with `samples` chains (default 16), whose options are those
-             of Annealing (distributions=500, schedule="adaptive", leapfrogs=10) and start="prior" or "q".
-             All but the first are lower bounds
+    method   "exact": by enumeration and linear-Gaussian algebra (see Exact), the default where q is Exact,
+             nothing is latent, or all latents are discrete with at most 2^20 states together;
+             "importance": L_K with K = `samples` (default 1,000) draws from q, the default elsewhere;
+             "naive": K draws from the prior; "elbo": the ELBO by `samples` draws (default 100); "ais":
+             annealed importance sampling with `samples` chains (default 16), whose options are those of
+             Annealing (distributions=500, schedule="adaptive", leapfrogs=10) and start="prior" or "q". All
+             but the first are lower bounds
     units    "data": the log-Jacobian of preprocessing is added, over observed cells; "model": left out
     seed     of the noise; the same seed gives the same numbers
+    enumerate   discrete latents, by name, that "elbo", "importance" and "naive" sum over exactly instead of
+             drawing them: a weight is then w = sum_k p(x, k, z_k) / q(z_k | k, x), and with every latent
+             enumerated "importance" and "naive" are exact
+    compile  of "importance", "naive" and "ais": "auto" compiles where that pays, as for minutes of work;
+             where there is no compiler they run as they are
 
-    Returns an Estimate. Raises ValueError for an unknown method or option, samples below 1, rows the model
-    does not fit, or a deterministic q, of which only the ELBO speaks, and NotExactError for "exact" where
-    there is no closed form.
+    Returns an Estimate. Raises ValueError for an unknown method or option, a variable that cannot be
+    enumerated, samples below 1, rows the model does not fit, or a deterministic q, of which only the ELBO
+    speaks, and NotExactError for "exact" where there is no closed form.
     """
     method = default_method(model) if method is None else method
     if method not in METHODS:
@@ -62,9 +79,14 @@ def log_evidence(
     if method != "elbo":
         model.require_density()
     rows = model.rows(x)
-    estimator = estimator_of(model, method, samples, options, max(1, CHUNK // model.widest))
+    chosen = names_given(enumerate)
+    states = enumerated_states(model, method, chosen)
+    live = max(1, live_entries(model.device) // (model.widest * states))
+    step = rows_per_batch or max(1, min(len(rows), live // samples, 1000))
+    evaluations = len(rows) * samples * evaluations_of(method, options) * states
+    work = Work(step, live, pays(compile, model, evaluations * model.widest), chosen)
+    estimator = estimator_of(model, method, samples, options, work)
     noise = Noise(mixed_seed(seed, "evidence"), model.device, model.dtype)  # not the noise of `sample`
-    step = rows_per_batch or max(1, min(len(rows), CHUNK // model.widest // samples, 1000))
     found: dict[str, list[Tensor]] = {}
     terms: dict[str, list[Tensor]] = {}
     direction, scored = "exact", set[str]()

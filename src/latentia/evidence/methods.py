@@ -5,7 +5,8 @@ B rows of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,17 +14,21 @@ import torch
 from torch import Tensor
 
 from .._words import did_you_mean
-from ..exact import Exact, Inference
+from ..exact import Exact, Inference, is_discrete
 from ..joint import Joint
 from ..noise import Noise
-from .ais import Annealing, ais
-from .importance import Weighed, elbo_by_groups, importance
+from .ais import Annealing, ais, executor
+from .enumeration import StateSum, has_labels, is_enumerable
+from .importance import Weighed, Weigher, elbo_by_groups, importance
 
 if TYPE_CHECKING:
     from ..model import Model
 
 METHODS = {"exact": 1, "elbo": 100, "importance": 1000, "naive": 1000, "ais": 16}
 """Each method with its number of samples where none is given; of "ais" the number of chains."""
+
+ENUMERATING = ("elbo", "importance", "naive")
+"""Those that may sum over discrete latents in place of drawing them."""
 
 
 class Answer(NamedTuple):
@@ -41,8 +46,60 @@ class Answer(NamedTuple):
 Estimator = Callable[[dict[str, Tensor], Noise], Answer]
 
 
+class Work(NamedTuple):
+    """How a method does its work.
+
+    rows       of a batch
+    live       samples of one row that are evaluated at a time
+    compile    whether to compile
+    enumerate  the latents that are summed over instead of drawn
+    """
+
+    rows: int
+    live: int
+    compile: bool = False
+    enumerate: tuple[str, ...] = ()
+
+
+def live_entries(device: torch.device) -> int:
+    """Entries of the widest layer, times samples, that live at a time: on a CPU few enough for its cache."""
+    return 2**20 if device.type == "cpu" else 2**22
+
+
+def evaluations_of(method: str, options: Mapping[str, Any]) -> float:
+    """Evaluations of p that a sample takes, a gradient counted as another two."""
+    if method != "ais":
+        return 1.0
+    return 3.0 * int(options.get("distributions", 500)) * int(options.get("leapfrogs", 10))
+
+
+def enumerated_states(model: Model, method: str, names: Sequence[str]) -> int:
+    """How many states the variables to enumerate have together, 1 without any.
+
+    Raises ValueError for a method that draws nothing to be enumerated, and for a name that is not latent;
+    NotEnumerableError for one that is not discrete, or too many states.
+    """
+    if not names:
+        return 1
+    if method not in ENUMERATING:
+        *most, last = map(repr, ENUMERATING)
+        raise ValueError(
+            f"method {method!r} takes no enumerate=: {', '.join(most)} and {last} do, and 'exact' sums over "
+            f"every discrete latent"
+        )
+    for name in names:
+        if name not in model.latent:
+            there = f"there are {', '.join(map(repr, model.latent))}" if model.latent else "nothing is latent"
+            hint = did_you_mean(name, model.latent)
+            raise ValueError(f"{name!r} cannot be enumerated: it is no latent variable, {there}{hint}")
+    return math.prod(len(values) for values in model.p.states(names).values())
+
+
 def default_method(model: Model) -> str:
-    return "exact" if model.q is None or model.q.exact else "importance"
+    """ "exact" where it can be: nothing is latent, q is exact, or all latents can be enumerated."""
+    if model.q is None or model.q.exact or is_enumerable(model.p, model.latent):
+        return "exact"
+    return "importance"
 
 
 def known(p: Joint, batch: Mapping[str, Tensor]) -> Answer:
@@ -50,7 +107,9 @@ def known(p: Joint, batch: Mapping[str, Tensor]) -> Answer:
     return Answer(value, torch.zeros_like(value), "exact")
 
 
-def estimator_of(model: Model, method: str, samples: int, options: Mapping[str, Any], live: int) -> Estimator:
+def estimator_of(
+    model: Model, method: str, samples: int, options: Mapping[str, Any], work: Work
+) -> Estimator:
     """The method as a function of a batch. Raises ValueError for options that it does not take."""
     p, q = model.p, model.q
     taken = [*Annealing.__dataclass_fields__, "start"] if method == "ais" else []
@@ -59,17 +118,19 @@ def estimator_of(model: Model, method: str, samples: int, options: Mapping[str, 
             raise ValueError(f"method {method!r} has no option {name!r}{did_you_mean(name, taken)}")
     if q is None:
         return lambda batch, noise: known(p, batch)
-    if method == "exact" or (q.exact and method == "importance"):
-        posterior = q if isinstance(q, Exact) else Exact(p, model.latent)
-        return lambda batch, noise: _exact(posterior, batch)
+    every = method in ("importance", "naive") and {*model.latent} <= {*work.enumerate}
+    if method == "exact" or every or (q.exact and method == "importance"):
+        return _exactly(model)
     if method == "elbo":
-        return lambda batch, noise: Answer(*_elbo(p, q, batch, noise, samples))
+        return lambda batch, noise: Answer(*_elbo(p, q, batch, noise, samples, work.enumerate))
     if method == "ais":
         start = path_start(model, str(options.get("start", "prior")))
         how = Annealing(chains=samples, **{name: value for name, value in options.items() if name != "start"})
-        return lambda batch, noise: _lower(ais(p, start, batch, noise, how))
+        execute = executor(p, start, samples, work.rows) if work.compile else None
+        return lambda batch, noise: _lower(ais(p, start, batch, noise, how, execute))
     proposal = p if method == "naive" else q
-    return lambda batch, noise: _lower(importance(p, proposal, batch, noise, samples, live))
+    weigh = Weigher(p, proposal, work.compile, work.enumerate)
+    return lambda batch, noise: _lower(importance(p, proposal, batch, noise, samples, work.live, weigh))
 
 
 def path_start(model: Model, start: str) -> Joint:
@@ -83,15 +144,30 @@ def path_start(model: Model, start: str) -> Joint:
     raise ValueError("start='q' needs an inference network: here q is the exact posterior; use 'prior'")
 
 
-def _exact(posterior: Exact, batch: Mapping[str, Tensor]) -> Answer:
-    value = posterior.log_evidence(batch)
-    return Answer(value, torch.zeros_like(value), "exact")
+def _exactly(model: Model) -> Estimator:
+    """Exact evidence: where q is none but all latents are discrete, summed over their states."""
+    q, latents = model.q, model.latent
+    posterior = q if isinstance(q, Exact) else Exact(model.p, latents)
+    discrete = not isinstance(q, Exact) and all(is_discrete(model.p[name]) for name in latents)
+    summed = StateSum(model.p, latents) if discrete else None
+
+    def estimate(batch: dict[str, Tensor], noise: Noise) -> Answer:
+        whole = summed is not None and not has_labels(batch, latents)
+        value = summed(batch) if whole and summed is not None else posterior.log_evidence(batch)
+        return Answer(value, torch.zeros_like(value), "exact")
+
+    return estimate
 
 
 def _elbo(
-    p: Joint, q: Inference, batch: Mapping[str, Tensor], noise: Noise, samples: int
+    p: Joint,
+    q: Inference,
+    batch: Mapping[str, Tensor],
+    noise: Noise,
+    samples: int,
+    enumerate: Sequence[str],
 ) -> tuple[Tensor, Tensor, str, dict[str, Tensor]]:
-    value, error, terms, direction = elbo_by_groups(p, q, batch, noise, samples)
+    value, error, terms, direction = elbo_by_groups(p, q, batch, noise, samples, enumerate=enumerate)
     return value, error, direction, terms
 
 

@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+FEW = 16  # examples whose tails are fitted together
 TRUSTED = 0.7
 """Above it neither the mean of the weights nor its error is to be trusted, however many samples."""
 
@@ -46,7 +47,12 @@ def pareto_k(largest: Tensor) -> Tensor:
     places = torch.arange(1, points + 1, dtype=torch.float64, device=excess.device).unsqueeze(-1)
     quartile = excess[int(size / 4 + 0.5) - 1].clamp(min=torch.finfo(torch.float64).tiny)
     theta = 1 / excess[-1] + (1 - (points / (places - 0.5)).sqrt()) / (3 * quartile)  # [P, B]
-    shape = torch.stack([torch.log1p(-t * excess).mean(0) for t in theta])  # [P, B]
+    # [P, M, B] at a time for a few examples
+    pieces = [
+        torch.log1p(-t.unsqueeze(1) * e).mean(1)
+        for t, e in zip(theta.split(FEW, 1), excess.split(FEW, 1), strict=True)
+    ]
+    shape = torch.cat(pieces, 1)  # [P, B]
     profile = size * ((-theta / shape).log() - shape - 1)
     best = (torch.softmax(profile.nan_to_num(-math.inf), 0) * theta).sum(0)
     k = torch.log1p(-best * excess).mean(0)

@@ -41,7 +41,7 @@ class BernoulliVector(Independent[LogitBernoulli]):
     def log_prob(self, value: Tensor, observed: Tensor | None = None) -> Tensor:
         """log p, `[*lead, B]`, of the entries that are observed `[B, *event]`."""
         logits, size = self.base_dist.logits, self.reinterpreted_batch_ndims
-        apart = 0 < size == value.ndim - 1 < logits.ndim - 1 and logits.shape[-1 - size] == 1
+        apart = 0 < size == value.ndim - 1 < logits.ndim - 1 and logits.shape[-1 - size] == 1 < len(value)
         if not apart:
             entries = self.base_dist.log_prob(value)
             if observed is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,15 @@ from ._tabular import Tabular, log_dirichlet, log_probabilities, plain, pseudo_c
 from .priors import Dirichlet
 
 
+class LogitCategorical(TorchCategorical):
+    """Categorical: log p(k) = log pi_k of codes; of weights z on them, `[..., K]`, sum_k z_k log pi_k."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if value.is_floating_point():
+            return (value * self.logits).sum(-1)
+        return super().log_prob(value)  # type: ignore[no-any-return, no-untyped-call]
+
+
 @recorded
 class Categorical(Tabular):
     """p(k | parents) = softmax(net(parents))_k, k an integer code `[*lead, B]`.
@@ -32,6 +42,8 @@ class Categorical(Tabular):
     classes: K, found in the net's `out_shape` where it has one. Raises ValueError for a net whose outputs are
     no multiple of the event's entries.
     """
+
+    coding: OneHot
 
     def __init__(
         self,
@@ -72,15 +84,11 @@ class Categorical(Tabular):
     def distribution(self, *parents: Tensor) -> Distribution:
         out = self.output(*parents)
         batch = out.shape[: out.ndim - out_dims(self.net, 1)]
-        codes = TorchCategorical(
-            logits=out.reshape(*batch, *self.event, self.classes), validate_args=False
-        )
+        codes = LogitCategorical(logits=out.reshape(*batch, *self.event, self.classes), validate_args=False)
         return Independent(codes, len(self.event), validate_args=False) if self.event else codes
 
     def transform(self, noise: BoundNoise, distribution: Distribution) -> Tensor:
-        return torch.argmax(
-            logits_of(distribution) + noise((*self.event, self.classes), "gumbel"), dim=-1
-        )
+        return torch.argmax(logits_of(distribution) + noise((*self.event, self.classes), "gumbel"), dim=-1)
 
     def mean(self, distribution: Distribution) -> Tensor:
         """The most probable code."""
@@ -139,6 +147,6 @@ class Categorical(Tabular):
 
 def logits_of(distribution: Distribution) -> Tensor:
     """The normalised logits of a Categorical's distribution, `[*lead, B, *event, K]`."""
-    codes = distribution.base_dist if isinstance(distribution, Independent) else distribution
+    codes: Any = distribution.base_dist if isinstance(distribution, Independent) else distribution
     logits: Tensor = codes.logits
     return logits

@@ -16,11 +16,12 @@ from torch.distributions import Distribution, Independent
 from torch.distributions import Normal as TorchNormal
 
 from ..numerics import sum_event
+from ._holes import filled
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 ROWS_TOGETHER = 12  # rows of a triangular matrix that are multiplied as one block, zeros included,
 MOST_BLOCKS = 8  # until there are so many blocks
-MOST_NUMBERS = 2**18  # of a temporary array: larger ones leave the processor's cache,
+MOST_NUMBERS = 2**17  # of a temporary array: larger ones leave the processor's cache,
 LEAST_ROWS = 128  # but fewer rows at a time than these cost more than that
 
 
@@ -72,14 +73,14 @@ class Whitening(NamedTuple):
 
     inverse  L^-1, `[*lead, D, D]`
     shift    L^-1 (loc - centre), `[*lead, 1, D]`
-    blocks   of many covariances, the rows of L^-1 below each other, some rows of each in a block, as far as
-             they are not zero, `[K rows, columns]`; and those of -shift, `[K rows, 1]`
+    blocks   of many covariances, the rows of [-shift, L^-1] below each other, some rows of each in a block,
+             as far as they are not zero, `[K rows, 1 + columns]`: they multiply examples with a 1 before them
     """
 
     centre: Tensor
     inverse: Tensor
     shift: Tensor
-    blocks: tuple[tuple[Tensor, Tensor], ...]
+    blocks: tuple[Tensor, ...]
 
     @staticmethod
     def of(loc: Tensor, scale_tril: Tensor) -> Whitening:
@@ -92,7 +93,7 @@ class Whitening(NamedTuple):
     def distance(self, value: Tensor) -> Tensor:
         """|L^-1 (value - loc)|^2, `[*lead, B]`, for values `[B, D]`."""
         if self.blocks:
-            return _in_parts(self._of_many, value, max(len(block) for block, _ in self.blocks))
+            return _in_parts(self._of_many, value, max(map(len, self.blocks)))
         return _in_parts(self._of_one, value, self.shift.numel())
 
     def _of_one(self, value: Tensor) -> Tensor:
@@ -100,10 +101,11 @@ class Whitening(NamedTuple):
         return _squares(whitened - self.shift).sum(-1)
 
     def _of_many(self, value: Tensor) -> Tensor:
-        lead, centred = self.inverse.shape[:-2], (value - self.centre).mT
+        lead = self.inverse.shape[:-2]
+        extended = torch.nn.functional.pad(value - self.centre, (1, 0), value=1.0).mT
         distance = torch.zeros((), dtype=value.dtype, device=value.device)
-        for block, offset in self.blocks:
-            whitened = torch.addmm(offset, block, centred[: block.shape[1]])  # [K rows, B]
+        for block in self.blocks:
+            whitened = block @ extended[: block.shape[1]]  # [K rows, B]
             distance = distance + _squares(whitened).reshape(*lead, -1, len(value)).sum(-2)
         return distance
 
@@ -175,12 +177,20 @@ class FullNormal(Distribution):
             self._whitening = Whitening.of(self.loc, self.scale_tril)
         return self._whitening
 
+    def _is_shared(self, value: Tensor) -> bool:
+        """Whether rows `[B, D]` share the covariances, in a pass without gradients, where shapes may vary."""
+        shared = self.scale_tril.ndim == 2 or self.scale_tril.shape[-3] == 1
+        return shared and value.ndim == 2 and not torch.is_grad_enabled()
+
     def conditional(self, value: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
         """Mean `[..., B, D]` and covariance `[..., B, D, D]` of all entries given those observed.
 
         With P = Sigma^-1 and m, o the missing and the observed entries: N(mu_m - P_mm^-1 P_mo (x_o - mu_o),
         P_mm^-1). Bishop (2006), eqs. 2.73 and 2.75.
         """
+        if self._is_shared(value):
+            found = filled(self.loc, _inverse(self.scale_tril), value, observed)
+            return found.mean.to(value.dtype), found.covariance().to(value.dtype)
         with torch.autocast(value.device.type, enabled=False):
             precision = torch.cholesky_inverse(self.scale_tril)
             seen = observed.to(precision.dtype)
@@ -197,7 +207,15 @@ class FullNormal(Distribution):
         return log_det + self.loc.shape[-1] * (0.5 + HALF_LOG_TWO_PI)
 
     def marginal_log_prob(self, value: Tensor, observed: Tensor) -> Tensor:
-        """log density of the observed entries: the others become standard normal, at their mean."""
+        """log density of the observed entries: the others become standard normal, at their mean.
+
+        Where all rows share the covariance, it is the density at the others' conditional mean over their
+        conditional density there, which takes a matrix of the missing entries alone.
+        """
+        if self._is_shared(value):
+            found = filled(self.loc, _inverse(self.scale_tril), value, observed)
+            lost = HALF_LOG_TWO_PI * found.missing.to(found.root).sum(-1) - found.log_det()
+            return self.log_prob(found.mean.to(value.dtype)) + lost.to(value.dtype)
         with torch.autocast(value.device.type, enabled=False):
             seen = observed.to(self.loc.dtype)
             kept = self.covariance_matrix * seen.unsqueeze(-1) * seen.unsqueeze(-2)
@@ -289,18 +307,15 @@ def _inverse(scale_tril: Tensor) -> Tensor:
     return inverse
 
 
-def _in_blocks(inverse: Tensor, shift: Tensor, dtype: torch.dtype) -> tuple[tuple[Tensor, Tensor], ...]:
+def _in_blocks(inverse: Tensor, shift: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
     """The blocks of a Whitening; none for a single covariance."""
     if inverse.ndim == 2:
         return ()
     entries = inverse.shape[-1]
-    rows, offset = (
-        inverse.to(dtype).flatten(0, -3),
-        -shift.to(dtype).reshape(-1, entries),
-    )  # [K, D, D], [K, D]
+    rows = torch.cat([-shift.mT, inverse], -1).to(dtype).flatten(0, -3)  # [K, D, 1 + D]
     count = max(1, min(MOST_BLOCKS, entries // ROWS_TOGETHER))
     edges = pairwise(entries * i // count for i in range(count + 1))
-    return tuple((rows[:, i:j, :j].reshape(-1, j), offset[:, i:j].reshape(-1, 1)) for i, j in edges)
+    return tuple(rows[:, i:j, : 1 + j].reshape(-1, 1 + j) for i, j in edges)
 
 
 def _in_parts(distance: Callable[[Tensor], Tensor], value: Tensor, width: int) -> Tensor:

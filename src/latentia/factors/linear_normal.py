@@ -16,6 +16,7 @@ from .._recorded import recorded
 from ..factor import Affine, Factor, Moments
 from ..noise import BoundNoise
 from ._regression import regression, weighted_sums
+from .covariances import low_rank_parameters
 from .gaussian import DiagonalNormal, IndependentNormal
 from .normal import LEARNT_RATE, SMALLEST_EXCESS, Diagonal, Spherical
 from .normal_estimation import floor_troubles
@@ -248,17 +249,13 @@ class LinearNormal(Factor):
 
     @property
     def free_parameters(self) -> int:
-        """For each state D M - M (M - 1) / 2 of W, as a rotation of z changes nothing, D of b, and 1 or D of
-        the noise.
+        """For each state D of b and, of W W^T + R, D M - M (M - 1) / 2 of W, as a rotation of z changes
+        nothing, and 1 or D of the noise; no more than the D (D + 1) / 2 of any covariance.
         """
-        rank = min(self.latent, self.entries)
-        turned = self.entries * rank - rank * (rank - 1) // 2
-        counts = (
-            (self.weight, turned),
-            (self.bias, self.entries),
-            (self.raw_scale, self.raw_scale.shape[-1]),
-        )
-        return (self.states or 1) * sum(count for parameter, count in counts if parameter.requires_grad)
+        rank = self.latent if self.weight.requires_grad else 0
+        noise = self.raw_scale.shape[-1] if self.raw_scale.requires_grad else 0
+        means = self.entries if self.bias.requires_grad else 0
+        return (self.states or 1) * (means + low_rank_parameters(self.entries, rank, noise))
 
     @torch.no_grad()
     def random_start(self, mean: Tensor, variance: Tensor, generator: torch.Generator | None = None) -> None:

@@ -164,7 +164,7 @@ class LogLinear(Factor):
             return distribution.mean
         if isinstance(distribution, Enumerated):
             return distribution.mode
-        return self.support()[distribution.logits.argmax(-1)]  # type: ignore[attr-defined]
+        return distribution.logits.argmax(-1)  # type: ignore[attr-defined, no-any-return]
 
     def marginal_log_prob(self, distribution: Distribution, value: Tensor, observed: Tensor) -> Tensor:
         """log of the sum of p(x | z) over the values x that agree with the observed entries."""

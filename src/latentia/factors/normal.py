@@ -29,6 +29,7 @@ from .covariances import (
     check_outputs,
     gaussian_event,
     gaussian_outputs,
+    low_rank_parameters,
 )
 from .gaussian import DiagonalNormal, FullNormal, IndependentNormal, LowRankNormal, tril_of
 from .normal_estimation import (
@@ -50,7 +51,6 @@ __all__ = [
     "LowRank",
     "Normal",
     "Spherical",
-    "StandardNormal",
     "Tied",
     "gaussian_outputs",
 ]
@@ -223,6 +223,18 @@ class Normal(Tabular):
     @property
     def has_closed_form(self) -> bool:
         return super().has_closed_form and not isinstance(self.covariance, LowRank)
+
+    @property
+    def free_parameters(self) -> int:
+        """As of every factor; but with LowRank each row of a table is a mean and W W^T + diag(sigma^2), in
+        which a rotation of W's columns changes nothing. A network's outputs are not so counted.
+        """
+        count = super().free_parameters
+        if not isinstance(self.covariance, LowRank) or not super().has_closed_form:
+            return count
+        entries = self._entries
+        rows = count // gaussian_outputs(entries, self.covariance)
+        return rows * (entries + low_rank_parameters(entries, self.covariance.rank, entries))
 
     @property
     def _entries(self) -> int:

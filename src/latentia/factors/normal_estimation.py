@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .priors import NormalInverseWishart
 
-FEW_STATES = 8  # up to it a product for each state is faster than one product for all
+FEW_STATES = 12  # up to it a product for each state is faster than one product for all
 MANY_ENTRIES = 32  # from it on that holds for more states too, if the share of the
 HELD = 0.25  # weights which are no less than
 SMALLEST_SHARE = 1e-18  # of their state's largest is this at most: the sums do not tell the others

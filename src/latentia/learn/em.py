@@ -194,7 +194,11 @@ class EM:
 
     @torch.no_grad()
     def reached(self) -> tuple[float, Tensor]:
-        """The objective at the parameters at hand, in nats per example, and the rows of each state."""
+        """The objective at the parameters at hand, in nats per example, and the rows of each state.
+
+        Starts are compared by it. With sampled E-steps it is log p(x), by an exact E-step: log p(x, z) at one
+        draw of z would compare the draws as much as the starts.
+        """
         objective, count, mass = self.of_parameters(), 0.0, torch.zeros((), dtype=torch.float64)
         for values in self.chunks(self.rows):
             found = self.expect(values)
@@ -247,7 +251,8 @@ def maximise(
     tol: float,
     progress: EMProgress,
 ) -> Iterator[list[Record]]:
-    """Run EM from each start to convergence, yielding after every iteration.
+    """Run EM from each start to convergence, yielding after every iteration its records, which say of which
+    start they are, counted from 1.
 
     first_weights  gives a start's first posterior weights `[*lead, N]`, and sets what they do not; None
                    begins with the parameters as they are
@@ -265,7 +270,7 @@ def maximise(
                 if weights is not None:
                     em.iterate(progress.step, weights)
         while True:
-            began = time.perf_counter()
+            began, start = time.perf_counter(), progress.start + 1
             with _algebra(progress):
                 value = _finite(em.iterate(progress.step), progress)
             progress.step += 1
@@ -278,7 +283,8 @@ def maximise(
             last = converged or progress.iteration >= steps
             if last:
                 _settle(em, progress, "converged" if converged else "steps")
-            at = {"step": progress.step, "epoch": progress.step, "seconds": progress.seconds, "terms": {}}
+            at: Record = {"step": progress.step, "epoch": progress.step, "start": start}
+            at |= {"seconds": progress.seconds, "terms": {}}
             speed = em.size / max(1e-9, now - began)
             records = [at | {"split": "train", "bound": value, "examples_per_second": speed}]
             if last and valid is not None:

@@ -125,8 +125,9 @@ class Engine:
         self.term_names: tuple[str, ...] = ()
         self.direction: Direction = "none"
         inference = {id(p) for p in model.q.parameters()} if model.q is not None else set()
-        of_q = [p for p in self.parameters if id(p) in inference]
-        of_p = [p for p in self.parameters if id(p) not in inference]
+        generative = {id(p) for p in model.p.parameters()} - inference
+        of_p = [p for p in self.parameters if id(p) in generative]
+        of_q = [p for p in self.parameters if id(p) not in generative]  # and what the objective learns for q
         self.groups = [of_q, of_p] if self.alternate else [self.parameters]
         self.runs = self._eager_runs()
 
@@ -147,7 +148,7 @@ class Engine:
         Returns whether it can be compiled.
         """
         noise = Noise(0, self.device, self.dtype)
-        with self._evaluating():
+        with self._undone(), _forked(0, self.device):
             bound = self.step_module.bound(values, noise, self.numbers(0))
         batch = len(next(iter(values.values())))
         if bound.value.shape != (batch,) or bound.surrogate.shape != (batch,):
@@ -165,10 +166,9 @@ class Engine:
         Forward and backward pass are one graph where torch can trace both, and otherwise two.
         """
         validate = Distribution._validate_args
-        buffers = [buffer.clone() for buffer in self.step_module.buffers()]
         reason = None
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), self._undone():
                 warnings.simplefilter("ignore")  # torch's own, about its own modules
                 self.runs = [torch.compile(run, dynamic=False) for run in self.runs]
                 with _one_graph():
@@ -182,8 +182,6 @@ class Engine:
             )
         finally:
             Distribution.set_default_validate_args(validate)
-            for buffer, before in zip(self.step_module.buffers(), buffers, strict=True):
-                buffer.copy_(before)
         return None if reason is None else reason[:160]
 
     def _eager_runs(self) -> list[Run]:
@@ -223,6 +221,16 @@ class Engine:
             yield
         finally:
             self.step_module.train()
+
+    @contextmanager
+    def _undone(self) -> Iterator[None]:
+        """A trial: what a step of learning keeps beside the weights, such as running means, is put back."""
+        buffers = [buffer.clone() for buffer in self.step_module.buffers()]
+        try:
+            yield
+        finally:
+            for buffer, before in zip(self.step_module.buffers(), buffers, strict=True):
+                buffer.copy_(before)
 
     def _live_noise(self) -> Noise:
         return Noise(dtype=self.dtype, generator=self.generator)

@@ -14,6 +14,7 @@ from torch import nn
 
 from .. import archive
 from ..errors import UsageError
+from ..joint import names_given
 from ..model import Model
 from ..schedules import Schedule
 from .driver import drive, training_rows
@@ -66,7 +67,8 @@ def fit(
     """Train `model` in place by minibatch stochastic gradient ascent of a bound; returns the Run.
 
     data         Data from `load_data`; an array, tensor or dict of them is taken whole for training
-    objective    a function (p, q, values, noise, **keywords) -> Bound; the ELBO by default
+    objective    a function (p, q, values, noise, **keywords) -> Bound; by default the ELBO, and rws
+                 (reweighted wake-sleep) where q draws discrete latents, which the ELBO cannot train
     method       "em" (expectation-maximisation; default when q is Exact and no objective is given),
                  "likelihood" (default when nothing is latent) or "ascent"
     steps, epochs   length of the run, one of the two; 10,000 steps by default. Of EM, the most iterations of
@@ -85,14 +87,26 @@ def fit(
     resume       go on from the newest checkpoint in `out`; the weights end bit-equal to an unbroken run's
     overwrite    replace an existing run in `out`
     warm_start   train a fitted model further, with a fresh optimiser
-    keywords     go to the objective (samples=, beta=, ...); a function of the step becomes a schedule. EM
-                 takes start=, starts=, tol=, estep=, priors=, chunk= and climbs= (see `em_work`), and none of
-                 the options of gradient ascent
+    keywords     go to the objective (samples=, beta=, ...); a function of the step becomes a schedule
+
+    EM takes these keywords instead, and none of the options of gradient ascent:
+
+    start        "kmeans" (default): the first posterior weights from k-means, linear maps from principal
+                 axes; "random": from rows drawn at random, and random linear maps; "model": the parameters as
+                 they are
+    starts       how many starts, each with its own seed; the one with the best objective is kept, with
+                 sampled E-steps the one with the best log p(x)
+    tol          converged when the objective per example changes by at most `tol` (1e-7) times its size, or 1
+    estep        "exact" (default), "hard" (the most probable latents) or "sampled" (one draw of them)
+    priors       conjugate priors by variable, such as {"k": Dirichlet(2.0)}: the estimate is then the MAP
+    chunk        rows held at a time; by default as many as keep the memory small
+    climbs       L-BFGS iterations (20) in an M-step without closed form, as a network's; all rows' posteriors
+                 are then held at once
 
     Raises UsageError for options that do not fit, DataError for data that do not, DivergedError after many
     steps that were not finite, and Interrupted on SIGINT or SIGTERM, once the state is saved.
     """
-    objective, method = chosen(model, objective, method)
+    objective, method = chosen(model, objective, method, names_given(keywords.get("enumerate", ())))
     call = inspect.signature(fit)
     others = [name for name in call.parameters if name != "keywords"]
     takes, who = (em_work, "method 'em'") if method == "em" else (objective, name_of(objective))

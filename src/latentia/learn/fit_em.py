@@ -21,7 +21,7 @@ from .starts import STARTS, check_start, compressed, first_weights
 
 OBJECTIVES = {"exact": "log p(x)", "hard": "log p(x, z)", "sampled": "log p(x, z)"}
 ITERATIONS = 1000
-CHUNK = 2**23  # numbers that a chunk holds at a time: rows, times states, times entries,
+CHUNK = 2**24  # numbers that a chunk holds at a time: rows, times states, times entries,
 MOST_ROWS = 2**15  # and rows: more of them save nothing
 
 
@@ -44,19 +44,7 @@ def em_work(
     seed: int = 0,
     checkpoint_every: int | None = None,
 ) -> Work:
-    """Everything ready for EM.
-
-    start    "kmeans": the first posterior weights from k-means, linear maps from principal axes; "random":
-             from rows drawn at random, and random linear maps; "model": the parameters as they are
-    starts   how many starts, each with its own seed; the one with the best objective is kept
-    tol      converged when the objective per example changes by at most `tol` times its size, or 1
-    estep    "exact", "hard" (the most probable latents) or "sampled" (one draw of them)
-    priors   conjugate priors by variable, such as {"k": Dirichlet(2.0)}: the estimate is then the MAP
-    chunk    rows held at a time
-    climbs   L-BFGS iterations in an M-step without closed form
-
-    Raises UsageError for options that do not fit.
-    """
+    """Everything ready for EM; the options are those of `fit`. Raises UsageError for ones that do not fit."""
     if not isinstance(model.q, Exact):
         raise UsageError("method 'em' needs the exact posterior: build the model as Model(p, Exact(p))")
     for name, value, known in (("start", start, STARTS), ("estep", estep, ESTEPS)):
@@ -82,7 +70,7 @@ def em_work(
     check_start(em, start)
     em.check()
     length = ITERATIONS if steps is None else steps
-    follows = f"the objective of the {len(train):,} training rows"
+    follows = f"{'log p(x)' if estep == 'sampled' else 'the objective'} of the {len(train):,} training rows"
     bayesian = any(model.p[name].is_bayesian for name in model.p)
     objective = "the variational bound" if bayesian and estep == "exact" else OBJECTIVES[estep]
     run = Run(model, None, objective, "em", follows, "eager", notes=notes)

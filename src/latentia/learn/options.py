@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
 from typing import Any
 
@@ -14,8 +14,13 @@ from torch import nn
 from .._words import did_you_mean
 from ..data import Rows
 from ..errors import UsageError
+from ..exact import is_discrete
+from ..factors.relaxed import Relaxed
+from ..joint import Joint
 from ..model import Model
 from ..objectives.elbo import elbo
+from ..objectives.reinforce import LEARNT
+from ..objectives.rws import rws
 from .ascent import Plan
 from .engine import Objective
 
@@ -36,8 +41,19 @@ ASCENT_ONLY = (
 )
 
 
-def chosen(model: Model, objective: Objective | None, method: str | None) -> tuple[Objective, str]:
-    """The objective and the method. Raises UsageError where they do not suit the model."""
+def chosen(
+    model: Model, objective: Objective | None, method: str | None, enumerated: Sequence[str] = ()
+) -> tuple[Objective, str]:
+    """The objective and the method. Raises UsageError where they do not suit the model.
+
+    enumerated: latents that the objective is told to sum over.
+    """
+    for factory in LEARNT.values():
+        if objective is factory:
+            raise UsageError(
+                f"{name_of(factory)} learns something itself, so it is built on the model first: "
+                f"fit(model, data, {name_of(factory)}(model))"
+            )
     if method is None:
         exact = model.q is not None and model.q.exact and objective is None
         method = "likelihood" if model.q is None else "em" if exact else "ascent"
@@ -51,7 +67,27 @@ def chosen(model: Model, objective: Objective | None, method: str | None) -> tup
             raise UsageError(f"method 'em' maximises the evidence itself: leave out {name_of(objective)}")
         if model.q is None or not model.q.exact:
             raise UsageError("method 'em' needs the exact posterior: build the model as Model(p, Exact(p))")
-    return elbo if objective is None else objective, method
+    if objective is None:
+        objective = usual_objective(model, enumerated) if method == "ascent" else elbo
+    return objective, method
+
+
+def usual_objective(model: Model, enumerated: Sequence[str] = ()) -> Objective:
+    """What gradient ascent climbs where nothing else is said: the elbo, or rws where q draws discrete latents
+    only.
+
+    Draws of a Bernoulli or a Categorical have no gradient, which the elbo needs. Reweighted wake-sleep takes
+    any family, has nothing to tune, and what it reports, L_K, is a lower bound. Where continuous latents are
+    drawn too it is left to the user: the elbo says what there is to choose.
+
+    enumerated: latents that are summed over, not drawn.
+    """
+    q = model.q
+    if not isinstance(q, Joint):
+        return elbo
+    drawn = [q[name] for name in q.variables if q[name].has_density and name not in enumerated]
+    discrete = all(is_discrete(factor) and not isinstance(factor, Relaxed) for factor in drawn)
+    return rws if drawn and discrete else elbo
 
 
 def checked_keywords(

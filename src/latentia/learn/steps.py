@@ -128,6 +128,10 @@ def climb(
 ) -> None:
     """The M-step of factors without closed form: L-BFGS on the expected log likelihood, which never falls.
 
+    kept: the E-step of every chunk, as each of the iterations needs all rows again. So the memory is not
+    bounded by the chunk: K weights for each row in K states, and beside a latent of M Gaussian entries
+    K M (M + 1) numbers more.
+
     Generalised EM: Dempster, Laird & Rubin (1977), section 1.
     """
     pieces = [

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
 from ..codings import ColumnCoding, Kind, checked_columns
 from ..factor import Factor
 from ..factors import Bernoulli, Columns, Normal, columns_outputs
+from ..joint import MASK
 
 if TYPE_CHECKING:
     from ..data import Data
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 Likelihood = str | Sequence[Kind] | Callable[[nn.Module, str], Factor]
 Decoder = Callable[[int, tuple[int, ...]], nn.Module]
 
+CHUNK = 10_000  # rows whose means are taken at a time
 NAMED: dict[str, tuple[Callable[..., Factor], int]] = {
     "bernoulli": (Bernoulli, 1),
     "normal": (partial(Normal, scale="learnt"), 1),
@@ -91,6 +95,27 @@ def data_likelihood(data: Data) -> Likelihood:
     if data.schema.likelihood == "columns" and isinstance(field, Table):
         return column_kinds(field)
     return data.schema.likelihood
+
+
+@torch.no_grad()
+def start_at_log_odds(factor: Factor, data: Data | None) -> None:
+    """Put the last bias of a Bernoulli's network at log(p / (1 - p)), p the share of ones in the training
+    rows, each value counted once more; other factors, and without data, stay as they are.
+    """
+    last = next((m for m in reversed(list(factor.modules())) if isinstance(m, nn.Linear)), None)
+    if data is None or not isinstance(factor, Bernoulli) or last is None or last.bias is None:
+        return
+    entries = math.prod(factor.event)
+    if last.out_features != entries:  # a convolutional decoder ends in a bias for each channel
+        return
+    ones, seen = torch.zeros(entries, dtype=torch.float64), torch.zeros(entries, dtype=torch.float64)
+    for start in range(0, len(data.train), CHUNK):
+        values = data.train.batch(slice(start, start + CHUNK))
+        x = values[data.schema.main].flatten(1).double()
+        observed = values.get(data.schema.main + MASK)
+        there = torch.ones_like(x) if observed is None else observed.flatten(1).double()
+        ones, seen = ones + (x * there).sum(0).cpu(), seen + there.sum(0).cpu()
+    last.bias.copy_(torch.log((ones + 1) / (seen - ones + 1)))
 
 
 def column_kinds(table: TableField) -> tuple[Kind, ...]:

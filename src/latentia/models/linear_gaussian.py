@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -28,12 +29,12 @@ def ppca(
     """p(z) N(x; W z + b, sigma^2 I), z ~ N(0, I): probabilistic principal component analysis; q is exact.
 
     event    shape of one example, such as 64 or (1, 28, 28); taken from `data` where that is given
-    latent   number of latent dimensions
+    latent   number of latent dimensions, below the number of entries of x
     floor    sigma is not below it (in the data's model units)
     data     chooses the event as the command line does; the model takes its schema
 
-    Raises ValueError for sizes below 1, and for data whose columns are not all numbers. Tipping & Bishop
-    (1999), "Probabilistic principal component analysis".
+    Raises ValueError for sizes below 1, for as many latent dimensions as entries, and for data whose columns
+    are not all numbers. Tipping & Bishop (1999), "Probabilistic principal component analysis".
     """
     shape = _of_numbers(event, latent, data)
     x = LinearNormal(shape, latent, covariance=Spherical(), floor=floor)
@@ -52,8 +53,9 @@ def factor_analysis(
 ) -> Model:
     """p(z) N(x; W z + b, diag(psi)), z ~ N(0, I): each entry has a noise variance of its own; q is exact.
 
-    The arguments and errors are those of `ppca`. Rubin & Thayer (1982), "EM algorithms for ML factor
-    analysis".
+    The arguments and errors are those of `ppca`. Where (D - M)^2 < D + M, for D entries and M latent
+    dimensions, several W and psi have the same covariance: the evidence is right, the factors are not to be
+    read one by one. Rubin & Thayer (1982), "EM algorithms for ML factor analysis"; Ledermann (1937).
     """
     shape = _of_numbers(event, latent, data)
     x = LinearNormal(shape, latent, covariance=Diagonal(), floor=floor)
@@ -90,11 +92,11 @@ def mixture_of_factor_analysers(
 
 
 def _of_numbers(event: int | Sequence[int] | None, latent: int, data: Data | None) -> tuple[int, ...]:
-    """The event's shape. Raises ValueError for sizes below 1 and for data that are not numbers."""
+    """The event's shape. Raises ValueError for sizes that make no sense and for data that are not numbers."""
     shape, _, _ = suited(event, None, False, data)
     at_least_one(latent)
     if data is None:
-        return shape
+        return _with_room_for_noise(shape, latent)
     from ..data import Image
 
     field = data.schema.fields[data.schema.main]
@@ -107,4 +109,18 @@ def _of_numbers(event: int | Sequence[int] | None, latent: int, data: Data | Non
             f"a linear-Gaussian model takes numbers, and the data hold {fault}: read them with "
             f"types={{name: 'number'}}, or use a model of mixed tables, such as vae"
         )
-    return shape
+    return _with_room_for_noise(shape, latent)
+
+
+def _with_room_for_noise(shape: tuple[int, ...], latent: int) -> tuple[int, ...]:
+    """The shape. Raises ValueError where W alone has every covariance: nothing is left to the noise."""
+    entries = math.prod(shape)
+    if latent < entries:
+        return shape
+    most = "no latent dimension" if entries == 1 else f"at most latent={entries - 1}"
+    columns = "1 column" if entries == 1 else f"{entries:,} columns"
+    raise ValueError(
+        f"latent={latent} is too many for {columns}, with room for {most}: a linear map of more reaches "
+        f"every covariance and leaves nothing to the noise. For a full covariance use "
+        f"gaussian_mixture(components=1)"
+    )

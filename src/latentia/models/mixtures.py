@@ -5,6 +5,7 @@ D entries of a flat event, K components.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,8 @@ def gaussian_mixture(
     if image and covariance != Diagonal():
         raise ValueError(
             f"{covariance} is for flat events such as (10,), and {shape} is an image: use Diagonal(), or "
-            f"flatten the images, x.reshape(len(x), -1)"
+            f"flatten the images to rows of {math.prod(shape):,} numbers, x.reshape(len(x), -1), and load "
+            f"those (for the command line save them first, numpy.save('flat.npy', ...))"
         )
     outputs = (2 * shape[0], *shape[1:]) if image else gaussian_outputs(shape[0], covariance)
     x = Normal(Table(components, outputs), given="k", covariance=covariance, floor=floor)

@@ -11,6 +11,7 @@ from .latent_plane import LatentPlaneDisplay
 from .latent_scatter import LatentScatterDisplay
 from .loss import LossDisplay
 from .mixture import MixtureDisplay
+from .receptive_fields import ReceptiveFieldsDisplay
 from .reconstructions import ReconstructionDisplay
 from .responsibilities import ResponsibilityDisplay
 from .run import pictures, plot_run
@@ -30,6 +31,7 @@ __all__ = [
     "LatentScatterDisplay",
     "LossDisplay",
     "MixtureDisplay",
+    "ReceptiveFieldsDisplay",
     "ReconstructionDisplay",
     "ResponsibilityDisplay",
     "SamplesDisplay",

@@ -66,6 +66,8 @@ class KLDisplay(Display):
         kls = kl if isinstance(kl, Mapping) else {model.latent[0]: kl}
         activities = activity if isinstance(activity, Mapping) else {model.latent[0]: activity}
         shared = [name for name in kls if name in activities]
+        if not shared:
+            raise DoesNotApply("the codes of categorical latent variables have no variance")
         names = [
             canvas.unit_name(name, i if kls[name].numel() > 1 else None)
             for name in shared

@@ -28,7 +28,6 @@ MEANING = {
 }
 MOST = 6  # panels
 JOINT = "log p(x, z)"  # at one point of the posterior: of hard and sampled E-steps
-DROP = 1e-6  # relative: where EM's objective falls by more, another start begins
 
 
 class LossDisplay(Display):
@@ -36,7 +35,7 @@ class LossDisplay(Display):
     over iterations.
 
     train, valid  {"step": [T], "bound": [T], and each term by name: [T]}, nats per example in model units;
-                  valid may be None
+                  of EM also "start": [T], which start an iteration belongs to; valid may be None
     best_step     the step whose weights the run kept; marked
     em            what EM climbs, "log p(x)" or "log p(x, z)", of all training rows; None for gradient ascent
     """
@@ -89,7 +88,7 @@ class LossDisplay(Display):
     def names(self) -> list[str]:
         """The bound and the terms that are drawn."""
         known = dict.fromkeys([*self.train, *self.valid])
-        return [name for name in known if name != "step"][:MOST]
+        return [name for name in known if name not in ("step", "start")][:MOST]
 
     @property
     def size(self) -> tuple[float, float]:
@@ -157,18 +156,16 @@ class LossDisplay(Display):
             "training rows, in nats per example of the data as the model sees them (after preprocessing)."
         )
         if len(self._starts()) > 1:
-            text += " Where it falls, another start begins; the best is kept."
+            text += " Where a line ends, another start begins; the best is kept."
         if self.valid and self.em == "log p(x)":
             text += " Validation: log p(x) of the validation rows after the last iteration."
         return text
 
     def _starts(self) -> list[slice]:
-        """The iterations of each start: the objective of exact and hard E-steps never falls within one."""
-        bound = self.train["bound"]
-        falls = np.flatnonzero(np.diff(bound) < -DROP * np.maximum(1.0, np.abs(bound[:-1]))) + 1
-        if self.em == JOINT:
-            falls = falls[:0]
-        edges = [0, *falls.tolist(), len(bound)]
+        """The iterations of each start."""
+        count = len(self.train["bound"])
+        ends = np.flatnonzero(np.diff(self.train.get("start", np.zeros(count)))) + 1
+        edges = [0, *ends.tolist(), count]
         return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
     def _is_far(self) -> bool:
@@ -227,7 +224,7 @@ def _curves(history: Sequence[Mapping[str, Any]], split: str) -> dict[str, Float
         return {}
     terms = dict.fromkeys(name for record in records for name in record["terms"])
     nan = float("nan")
-    curves = {"step": [r["step"] for r in records], "bound": [r["bound"] for r in records]}
+    curves = {name: [r[name] for r in records] for name in ("step", "bound", "start") if name in records[0]}
     curves |= {name: [r["terms"].get(name, nan) for r in records] for name in terms}
     return {name: np.asarray(curve, dtype=np.float64) for name, curve in curves.items()}
 

@@ -22,6 +22,7 @@ SIGMAS = (1.0, 2.0)
 LIGHT = 0.005  # components of less weight are not drawn: EM emptied them, or the prior alone holds them
 LISTED = 20  # so many components have a name in the legend
 NAMED = 10  # and so many a number at their mean
+SHADE = 0.6  # of a component's colour, for its ellipses
 
 
 class MixtureDisplay(Display):
@@ -153,7 +154,7 @@ class MixtureDisplay(Display):
         if self.responsibilities is not None:
             ink = np.clip(self.responsibilities @ np.array([to_rgb(colour) for colour in colours]), 0, 1)
         x, y = self.points.T
-        ax.scatter(x, y, c=ink, s=size, linewidths=0, alpha=0.8)
+        ax.scatter(x, y, c=ink, s=size, linewidths=0, alpha=0.6)
         for k in self.drawn:
             self._draw_component(ax, k, colours[k])
         canvas.title(ax, "Components" if count > 1 else "The model's Gaussian")
@@ -168,16 +169,18 @@ class MixtureDisplay(Display):
 
     def _draw_component(self, ax: Axes, k: int, colour: str) -> None:
         """The ellipses of one component, and its number at the mean."""
-        from matplotlib.colors import to_rgba
+        from matplotlib.colors import to_rgb, to_rgba
         from matplotlib.patches import Ellipse
         from matplotlib.patheffects import withStroke
 
+        edge = tuple(SHADE * part for part in to_rgb(colour))  # points of the same colour lie below
         variances, axes = np.linalg.eigh(self.covariances[k])
         angle = math.degrees(math.atan2(axes[1, 1], axes[0, 1]))
         across, along = 2 * np.sqrt(np.maximum(variances, 0))
         x, y = self.means[k]
         for sigma in self.sigmas:
             inner = sigma == SIGMAS[0]
+            width = 1.8 if inner else 1.2
             ax.add_patch(
                 Ellipse(
                     (x, y),
@@ -185,10 +188,11 @@ class MixtureDisplay(Display):
                     sigma * across,
                     angle=angle,
                     fc=to_rgba(colour, 0.12 if inner else 0.0),
-                    ec=colour,
-                    lw=1.6 if inner else 1.1,
+                    ec=edge,
+                    lw=width,
                     ls="-" if inner else "--",
                     label=f"{k}   {self.weights[k]:.3f}" if inner else None,
+                    path_effects=[withStroke(linewidth=width + 2, foreground=(1, 1, 1, 0.7))],
                 )
             )
         if len(self.means) > 1 and len(self.drawn) <= NAMED:
@@ -197,7 +201,7 @@ class MixtureDisplay(Display):
                 x,
                 y,
                 str(k),
-                color=colour,
+                color=edge,
                 fontsize=12,
                 weight="bold",
                 ha="center",

@@ -17,6 +17,7 @@ from .latent_plane import LatentPlaneDisplay
 from .latent_scatter import LatentScatterDisplay
 from .loss import LossDisplay
 from .mixture import MixtureDisplay
+from .receptive_fields import ReceptiveFieldsDisplay
 from .reconstructions import ReconstructionDisplay
 from .responsibilities import ResponsibilityDisplay
 from .samples import SamplesDisplay
@@ -66,6 +67,7 @@ def pictures(
         "mixture": lambda: MixtureDisplay.from_model(model, x),
         "responsibilities": lambda: ResponsibilityDisplay.from_model(model, x),
         "spectrum": lambda: SpectrumDisplay.from_model(model, trained),
+        "receptive_fields": lambda: ReceptiveFieldsDisplay.from_model(model),
         "reconstructions": lambda: ReconstructionDisplay.from_model(model, x),
         "samples": lambda: SamplesDisplay.from_model(model, x),
         "latent_plane": lambda: LatentPlaneDisplay.from_model(model, x),

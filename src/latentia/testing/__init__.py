@@ -8,6 +8,7 @@ not apply.
 """
 
 from .case import FactorCase
+from .estimation_laws import check_maximum_likelihood
 from .factor_laws import (
     FACTOR_LAWS,
     check_archive_round_trip,
@@ -46,6 +47,7 @@ __all__ = [
     "check_gradients_reach_p_and_q",
     "check_lead_dimensions",
     "check_masks",
+    "check_maximum_likelihood",
     "check_noise_is_an_input",
     "check_objective",
     "check_samples_follow_log_prob",

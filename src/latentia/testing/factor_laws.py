@@ -17,12 +17,13 @@ from torch import Tensor
 
 from ..factor import Factor
 from ..noise import BoundNoise, GivenNoise, Noise, Request
+from ._require import close, numbers, require
 from .case import FactorCase, Parents, Support
+from .estimation_laws import check_maximum_likelihood
 from .integration import line_nodes
 
 DRAWS = 20_000
 FALSE_ALARM = 2e-5
-EXACT = 1e-9
 
 
 def check_factor(
@@ -278,6 +279,7 @@ FACTOR_LAWS: tuple[Callable[[FactorCase], str | None], ...] = (
     check_masks,
     check_noise_is_an_input,
     check_detached_stops_parameters,
+    check_maximum_likelihood,
     check_archive_round_trip,
 )
 
@@ -345,19 +347,3 @@ def _led(parent: Tensor, lead: tuple[int, ...], generator: torch.Generator) -> T
     """A parent with lead dimensions, its rows in another order at each lead index."""
     orders = [torch.randperm(len(parent), generator=generator) for _ in range(math.prod(lead))]
     return parent[torch.stack(orders)].reshape(*lead, *parent.shape)
-
-
-def close(one: Tensor, other: Tensor) -> bool:
-    """Equal in float64 up to rounding."""
-    return torch.allclose(one.double(), other.double(), rtol=EXACT, atol=EXACT)
-
-
-def require(holds: bool | Tensor, sentence: str) -> None:
-    """Raise AssertionError with the sentence unless the law holds."""
-    if not holds:
-        raise AssertionError(sentence)
-
-
-def numbers(values: Tensor) -> str:
-    """The first few, for a sentence."""
-    return ", ".join(f"{value:.5g}" for value in values.detach().flatten().tolist()[:4])

@@ -20,7 +20,7 @@ from ..joint import Joint, Values
 from ..nets import MLP
 from ..noise import Noise
 from ..objectives.bound import Bound, Direction
-from .factor_laws import close, numbers, require
+from ._require import close, numbers, require
 
 REPETITIONS = 400
 ERRORS = 6.0  # standard errors; chance exceeds that less than once in 50,000 even for skewed means

@@ -1,0 +1,45 @@
+"""Elementary functions against torch's own, where theirs are slow and where numbers end."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from latentia.numerics import exp, logsumexp
+
+KINDS = [torch.float32, torch.float64]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_exp_is_torchs_down_to_the_smallest_normal_numbers_and_then_0(kind: torch.dtype) -> None:
+    least = math.log(torch.finfo(kind).tiny)
+    x = torch.linspace(least + 1.5, 10, 1001, dtype=kind)
+    torch.testing.assert_close(exp(x), x.exp(), rtol=4 * torch.finfo(kind).eps, atol=0)
+    small = torch.tensor([least, least - 5, 10 * least, -math.inf], dtype=kind)
+    assert exp(small).eq(0).all()
+    ends = exp(torch.tensor([math.nan, math.inf, 0.0], dtype=kind))
+    assert ends[0].isnan() and ends[1] == math.inf and ends[2] == 1
+
+
+def test_exp_leaves_its_argument_and_has_its_gradient() -> None:
+    x = torch.tensor([-1000.0, -1.0, 2.0])
+    kept = x.clone()
+    exp(x)
+    assert torch.equal(x, kept)
+    x.requires_grad_()
+    (gradient,) = torch.autograd.grad(exp(x).sum(), x)
+    torch.testing.assert_close(gradient, kept.exp())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dims", [(0,), (0, 1)])
+def test_logsumexp_is_torchs(kind: torch.dtype, dims: tuple[int, ...]) -> None:
+    x = 300 * torch.randn(4, 3, 50, generator=torch.Generator().manual_seed(0)).to(kind)
+    x[0, :, 0] = x[:, :, 1] = -math.inf
+    x[1, 1, 2], x[2, 2, 3] = math.inf, math.nan
+    tolerance = 16 * torch.finfo(kind).eps
+    torch.testing.assert_close(
+        logsumexp(x, dims), torch.logsumexp(x, dims), rtol=tolerance, atol=tolerance, equal_nan=True
+    )

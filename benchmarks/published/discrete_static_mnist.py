@@ -58,6 +58,9 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=100, help="k of the bound that is reported")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compile", default="auto", choices=["auto", "yes", "no"])
+    parser.add_argument(
+        "--precision", default="fp32", choices=["fp32", "bf16"], help="of the products in training"
+    )
     parser.add_argument("--out", type=Path, help="run folder, to resume and to keep the model")
     arguments = parser.parse_args()
     data, layers = static_mnist(), tuple(map(int, arguments.layers.split(",")))
@@ -76,6 +79,7 @@ def main() -> None:
         patience=None,
         seed=arguments.seed,
         device=arguments.device,
+        precision=arguments.precision,
         compile={"auto": "auto", "yes": True, "no": False}[arguments.compile],
         out=arguments.out,
         resume=arguments.out is not None and arguments.out.exists(),
@@ -87,8 +91,8 @@ def main() -> None:
     print(
         f"{arguments.name} {arguments.layers} seed {arguments.seed}: {-bound.mean:.2f} nats{beside}, "
         f"-L_{arguments.samples}, standard error over {len(data.test):,} rows {bound.se:.2f}; {run.steps:,} "
-        f"updates at {arguments.lr:g}, {run.executor}; fit {fitted - started:.0f} s, evaluation "
-        f"{time.perf_counter() - fitted:.0f} s; {date.today()}, torch {torch.__version__}, "
+        f"updates at {arguments.lr:g}, {run.executor} {arguments.precision}; fit {fitted - started:.0f} s, "
+        f"evaluation {time.perf_counter() - fitted:.0f} s; {date.today()}, torch {torch.__version__}, "
         f"{torch.get_num_threads()} threads"
     )
 

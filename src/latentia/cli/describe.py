@@ -127,9 +127,10 @@ def unasked(model: Model, objective: Mapping[str, Any]) -> str:
     """Why an objective other than the elbo was taken; nothing where it is the elbo."""
     if objective["name"] == "elbo" or model.q is None:
         return ""
+    drawn = ", ".join(model.q.variables)
     return (
-        f"Objective: {objective['name']}, reweighted wake-sleep, as draws of {', '.join(model.q.variables)} have no "
-        f"gradient; others for discrete latents are wake_sleep, nvil, vimco, arm and disarm"
+        f"Objective: {objective['name']}, reweighted wake-sleep, as draws of {drawn} have no gradient; others"
+        f" for discrete latents are wake_sleep, nvil, vimco, arm and disarm"
     )
 
 

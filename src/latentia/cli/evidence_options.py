@@ -31,8 +31,8 @@ class EvidenceOptions:
         flag(
             "Which of exact, elbo, importance, naive (draws of the prior) and ais (annealed importance "
             "sampling, slow).",
-            "exact where the posterior is, else elbo,importance, and exact too where all latents are discrete, "
-            "with at most 2^20 states",
+            "exact where the posterior is, else elbo,importance, and exact too where all latents are "
+            "discrete, with at most 2^20 states",
             metavar="NAME,NAME",
         ),
     ] = None

@@ -38,7 +38,7 @@ class Filled(NamedTuple):
         where = (self.places.unsqueeze(-1) * size + self.places.unsqueeze(-2)).reshape(rows, count * count)
         whole = inner.new_zeros(*inner.shape[:-2], size * size)
         whole.scatter_(-1, where.expand(*inner.shape[:-2], -1), inner.flatten(-2))
-        return whole.unflatten(-1, (size, size))
+        return whole.reshape(*inner.shape[:-2], size, size)
 
 
 def filled(loc: Tensor, inverse: Tensor, value: Tensor, observed: Tensor) -> Filled:

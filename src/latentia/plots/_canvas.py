@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -46,8 +47,12 @@ def figure_of(ax: Axes) -> Figure:
     return figure
 
 
-def panels(ax: Axes, count: int, columns: int, heading: str = "") -> list[Axes]:
+def panels(
+    ax: Axes, count: int, columns: int, heading: str = "", heights: Sequence[float] | None = None
+) -> list[Axes]:
     """`count` axes in a grid of so many columns, below a heading, in the place of `ax`, which is hidden.
+
+    heights: those of the grid's rows in proportion; equal by default.
 
     Raises ValueError for axes that were not made by `subplots` or `add_subplot`.
     """
@@ -56,12 +61,12 @@ def panels(ax: Axes, count: int, columns: int, heading: str = "") -> list[Axes]:
         raise ValueError("this picture divides its axes into panels: pass axes made by subplots")
     ax.set_axis_off()
     rows, figure = -(-count // columns), figure_of(ax)
-    grid = place.subgridspec(rows, columns)
+    grid = place.subgridspec(rows, columns, height_ratios=heights)
     if heading:
         ax.text(0, 1, heading, transform=ax.transAxes, va="top", fontsize=LARGE, color=INK)
         height = place.get_position(figure).height * figure.get_figheight()
         below = place.subgridspec(2, 1, height_ratios=(HEADING, height - HEADING))[1]
-        grid = below.subgridspec(rows, columns)
+        grid = below.subgridspec(rows, columns, height_ratios=heights)
     return [figure.add_subplot(grid[i // columns, i % columns]) for i in range(count)]
 
 

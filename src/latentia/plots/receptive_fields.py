@@ -113,8 +113,7 @@ class ReceptiveFieldsDisplay(Display):
             each = max(1.6, 0.17 * max(rows)) + 0.5 + 0.06 * min(names, 30)
             return max(WIDTH, 1.6 + 0.3 * len(self.places)), 0.5 + each * len(rows)
         height, width = next(iter(self.fields.values())).shape[2:]
-        down = max(-(-count // ACROSS) for count in rows)
-        return WIDTH, 0.5 + len(rows) * (0.3 + down * WIDTH / ACROSS * height / width)
+        return WIDTH, 0.5 + sum(self._heights) * WIDTH / ACROSS * height / width
 
     @property
     def caption(self) -> str:
@@ -133,9 +132,15 @@ class ReceptiveFieldsDisplay(Display):
             f"{columns}"
         )
 
+    @property
+    def _heights(self) -> list[float]:
+        """Of each layer's panel, in rows of images, its name's among them."""
+        return [0.5 - len(units) // -ACROSS if self.images else 1.0 for units in self.order.values()]
+
     def draw(self, ax: Axes) -> None:
         order = self.order
-        for name, panel in zip(order, canvas.panels(ax, len(order), 1, self.title), strict=True):
+        panels = canvas.panels(ax, len(order), 1, self.title, self._heights)
+        for name, panel in zip(order, panels, strict=True):
             units = order[name]
             fields = self.fields[name][units]
             most = float(np.abs(fields).max()) or 1.0

@@ -2,10 +2,10 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.speed.importance [--run RUN]
 
-A VAE 784-200-200-50, tanh (Burda et al. 2016), with fresh weights, or the model of a run folder. The floor is
-the decoder's products alone, 5,000 for each image, in chunks of the same size, and the encoder's, once for each
-image. Rounds are interleaved; medians over them, ratios within each. Memory is the most the process held while
-it ran, less what it held before.
+A VAE 784-200-200-50, tanh (Burda et al. 2016), with fresh weights, or the model of a run folder. The floor
+is the decoder's products alone, 5,000 for each image, in chunks of the same size, and the encoder's, once for
+each image. Rounds are interleaved; medians over them, ratios within each. Memory is the most the process held
+while it ran, less what it held before.
 """
 
 from __future__ import annotations

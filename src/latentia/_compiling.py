@@ -34,8 +34,8 @@ def pays(compile: Compile, module: nn.Module, entries: float) -> bool:
 
 
 class Compiled:
-    """A function of tensors, compiled at its first call for the shapes of that call; where that fails it runs as
-    it is.
+    """A function of tensors, compiled at its first call for the shapes of that call; where that fails it
+    runs as it is.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:

@@ -100,11 +100,12 @@ def entries_of(
     shift, scale = units
     if isinstance(distribution, FullNormal | LowRankNormal):
         if isinstance(distribution, LowRankNormal):
-            factor, noise = distribution.factor[..., places, :], distribution.scale[..., places]
-            rows = torch.cat([factor, torch.diag_embed(noise)], -1)
+            factor = distribution.factor[..., places, :]
+            noise = distribution.scale[..., places].square()
+            tril = torch.linalg.cholesky(factor @ factor.mT + torch.diag_embed(noise))
         else:
-            rows = distribution.scale_tril[..., places, :]
-        tril = lower_root(rows) * scale.unsqueeze(-1)
+            tril = lower_root(distribution.scale_tril[..., places, :])
+        tril = tril * scale.unsqueeze(-1)
         return FullNormal(arranged(distribution.loc[..., places] * scale + shift, 1), arranged(tril, 2))
     if isinstance(distribution, ColumnsDistribution):
         return _columns(distribution, places.tolist(), units, arranged)

@@ -88,11 +88,10 @@ def test_without_models_those_are_picked_that_fit_the_columns(cli: Cli) -> None:
 
 
 def test_the_method_and_its_samples_are_a_choice(cli: Cli) -> None:
-    done = cli(
-        "compare", "iris", "--models", "vae:latent=1", *FAST, "--method", "ais", "--samples", 2, "--json"
-    )
+    method = ["--method", "naive", "--samples", 7]
+    done = cli("compare", "iris", "--models", "vae:latent=1", *FAST, *method, "--json")
     (found,) = json.loads(done.out)["models"]
-    assert (found["method"], found["samples"], found["direction"]) == ("ais", 2, "lower")
+    assert (found["method"], found["samples"], found["direction"]) == ("naive", 7, "lower")
     assert cli("compare", "iris", "--method", "bdmc").code == 2
     assert cli("compare", "iris", "--models", "ppca", *FAST, "--samples", 0).code == 2
 

@@ -16,88 +16,30 @@ from torch import Tensor, nn
 
 import latentia as lt
 from latentia.joint import total
-from latentia.noise import GivenNoise, Noise, draw_noise
-from latentia.objectives.wake_sleep import dreams, sleep_phase
+from latentia.noise import Noise
 from latentia.testing import check_objective
 
-GROUPS, PER_GROUP = 100, 60  # groups of draws, and repetitions of each row in one
-ERRORS = 5.0
-PRECISION = {"rtol": 1e-10, "atol": 1e-12}
-ROWS = torch.tensor([[1.0, 0, 1, 1], [0, 1, 1, 0]], dtype=torch.float64)
+from .discrete_pairs import (
+    MODELS,
+    PRECISION,
+    ROWS,
+    Objective,
+    categorical,
+    computed,
+    enumerated_elbo,
+    estimated,
+    exact_gradient,
+    labelled,
+    mixed,
+    one_layer,
+    pair,
+    repeated,
+    require_equal_means,
+    spread,
+    two_layers,
+    weights_of_states,
+)
 
-Objective = Callable[..., lt.Bound]
-Gradients = dict[str, Tensor]
-
-
-def pair(p: Mapping[str, lt.Factor], q: Mapping[str, lt.Factor], seed: int = 3) -> lt.Model:
-    """A float64 model whose parameters are all random, none at a symmetric start."""
-    model = lt.Model(lt.Joint(p), lt.Joint(q)).double()
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in model.parameters():
-        parameter.data = 0.8 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-    return model
-
-
-def one_layer() -> lt.Model:
-    return pair(
-        {"z": lt.Bernoulli(lt.Constant(3)), "x": lt.Bernoulli(lt.MLP(3, 4), given="z")},
-        {"z": lt.Bernoulli(lt.MLP(4, 3), given="x")},
-    )
-
-
-def two_layers() -> lt.Model:
-    return pair(
-        {
-            "h": lt.Bernoulli(lt.Constant(2)),
-            "z": lt.Bernoulli(lt.MLP(2, 3), given="h"),
-            "x": lt.Bernoulli(lt.MLP(3, 4), given="z"),
-        },
-        {"z": lt.Bernoulli(lt.MLP(4, 3), given="x"), "h": lt.Bernoulli(lt.MLP(3, 2), given="z")},
-    )
-
-
-def categorical() -> lt.Model:
-    return pair(
-        {"k": lt.Categorical(4), "x": lt.Bernoulli(lt.MLP(4, 4), given="k")},
-        {"k": lt.Categorical(lt.MLP(4, 4), given="x")},
-    )
-
-
-def computed() -> lt.Model:
-    """Two independent bits in q, of which p computes something that it draws from, and a head they share."""
-    return pair(
-        {
-            "a": lt.Bernoulli(lt.Constant(1)),
-            "b": lt.Bernoulli(lt.Constant(2)),
-            "c": lt.Deterministic(lt.MLP(1, 2, hidden=(2,), activation="tanh"), given="a"),
-            "x": lt.Bernoulli(lt.MLP(4, 4), given=("c", "b")),
-        },
-        {
-            "f": lt.Deterministic(lt.MLP(4, 3), given="x"),
-            "a": lt.Bernoulli(lt.MLP(3, 1), given="f"),
-            "b": lt.Bernoulli(lt.MLP(3, 2), given="f"),
-        },
-    )
-
-
-def mixed() -> lt.Model:
-    """A Gaussian, bits drawn given it, and a Gaussian given the bits."""
-    return pair(
-        {
-            "u": lt.StandardNormal(1),
-            "b": lt.Bernoulli(lt.MLP(1, 2), given="u"),
-            "v": lt.Normal(lt.MLP(2, 1), given="b", scale=1.0),
-            "x": lt.Bernoulli(lt.MLP(4, 4), given=("u", "b", "v")),
-        },
-        {
-            "u": lt.Normal(lt.MLP(4, 2), given="x"),
-            "b": lt.Bernoulli(lt.MLP(5, 2), given=("x", "u")),
-            "v": lt.Normal(lt.MLP(6, 2), given=("x", "b")),
-        },
-    )
-
-
-MODELS = {make.__name__: make for make in (one_layer, two_layers, categorical, computed, mixed)}
 ESTIMATORS: dict[str, Callable[[lt.Model], Objective]] = {
     "reinforce": lt.Reinforce,
     "running mean": lambda model: lt.Reinforce(model, "running_mean"),
@@ -106,62 +48,6 @@ ESTIMATORS: dict[str, Callable[[lt.Model], Objective]] = {
     "arm": lambda model: lt.arm,
     "disarm": lambda model: partial(lt.disarm, samples=2),
 }
-
-
-def named(model: lt.Model) -> dict[str, nn.Parameter]:
-    return dict(model.named_parameters())
-
-
-def repeated(values: Mapping[str, Tensor], times: int) -> dict[str, Tensor]:
-    return {name: value.repeat(times, *(1,) * (value.ndim - 1)) for name, value in values.items()}
-
-
-def estimated(
-    model: lt.Model, objective: Objective, values: Mapping[str, Tensor], seed: int = 0, groups: int = GROUPS
-) -> Gradients:
-    """The gradient of the surrogate's mean over the rows in each group of draws, `[G, *parameter]`."""
-    noise, many = Noise(seed, dtype=torch.float64), repeated(values, PER_GROUP)
-    found = [
-        exact_gradient(model, objective(model.p, model.q, many, noise).surrogate.mean())
-        for _ in range(groups)
-    ]
-    return {name: torch.stack([gradient[name] for gradient in found]) for name in named(model)}
-
-
-def exact_gradient(model: lt.Model, scalar: Tensor) -> Gradients:
-    parameters = named(model)
-    gradients = torch.autograd.grad(scalar, list(parameters.values()), allow_unused=True)
-    return {
-        name: torch.zeros_like(weight) if gradient is None else gradient
-        for (name, weight), gradient in zip(parameters.items(), gradients, strict=True)
-    }
-
-
-def enumerated_elbo(model: lt.Model, values: Mapping[str, Tensor]) -> Gradients:
-    """The gradient of the ELBO with every discrete latent summed out, `[G, ...]` where others are drawn."""
-    discrete = [name for name in model.q if name in MODEL_BITS]
-    objective = partial(lt.elbo, enumerate=discrete)
-    if all(name in discrete for name in model.q if model.q[name].has_density):
-        noise = Noise(dtype=torch.float64)
-        return exact_gradient(model, objective(model.p, model.q, values, noise).surrogate.mean())
-    return estimated(model, objective, values, seed=77)
-
-
-MODEL_BITS = {"z", "h", "k", "a", "b", "y"}
-
-
-def require_equal_means(found: Gradients, exact: Gradients) -> None:
-    """Each entry's mean is within 5 standard errors of the exact gradient; so is one that is estimated."""
-    assert any(bool((gradient != 0).any()) for gradient in found.values())
-    for name, gradient in found.items():
-        target = exact[name]
-        variance = gradient.var(0) / len(gradient)
-        if target.ndim == gradient.ndim:
-            variance, target = variance + target.var(0) / len(target), target.mean(0)
-        gap = (gradient.mean(0) - target).abs()
-        assert (gap <= ERRORS * variance.sqrt() + 1e-9).all(), (
-            f"{name}: {gap.max():.4g} off, {(gap / variance.sqrt()).max():.1f} standard errors"
-        )
 
 
 def warmed(model: lt.Model, objective: Objective, values: Mapping[str, Tensor]) -> Objective:
@@ -188,14 +74,6 @@ def test_the_mean_gradient_of_the_elbo_is_the_enumerated_one(estimator: str, nam
         return
     found = estimated(model, warmed(model, objective, values), values)
     require_equal_means(found, enumerated_elbo(model, values))
-
-
-def weights_of_states(model: lt.Model, values: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """log p(x, z) - log q(z | x) and log q(z | x) of every state of the latents, `[M, B]`."""
-    done = model.q.complete(values, Noise(dtype=torch.float64), enumerate=model.q.variables)
-    log_q = total(done.log_q.values())
-    log_w = model.p.log_prob(done.values) - log_q
-    return log_w.flatten(0, -2), log_q.expand_as(log_w).flatten(0, -2)
 
 
 @pytest.mark.parametrize("make", [one_layer, two_layers, categorical])
@@ -233,122 +111,6 @@ def test_vimcos_signal_is_the_bound_less_the_bound_with_a_geometric_mean() -> No
         without = torch.cat([others, others.mean(0, keepdim=True)])
         expected.append(torch.logsumexp(log_w, 0) - torch.logsumexp(without, 0))
     torch.testing.assert_close(learning_signals(log_w), torch.stack(expected), **PRECISION)
-
-
-def split(gradients: Gradients, part: str) -> Gradients:
-    return {name: gradient for name, gradient in gradients.items() if name.startswith(f"{part}.")}
-
-
-def enumerated_sleep(model: lt.Model) -> Gradients:
-    """The gradient of E_p(x, z)[log q(z | x)], every (x, z) summed over."""
-    p, q = model.p, model.q
-    with torch.no_grad():
-        done = p.complete({}, Noise(dtype=torch.float64), batch=1, enumerate=p.variables)
-        weight = p.log_prob(done.values).exp().flatten()
-        lead = torch.broadcast_shapes(*(term.shape for term in done.log_q.values()))
-        rows = {n: v.expand(*lead, *p[n].event).flatten(0, len(lead) - 1) for n, v in done.values.items()}
-    return exact_gradient(model, (weight * q.log_prob(rows)).sum())
-
-
-@pytest.mark.parametrize("make", [one_layer, two_layers, categorical])
-@pytest.mark.parametrize("samples", [1, 3])
-def test_both_phases_mean_gradients_are_the_enumerated_ones(
-    make: Callable[[], lt.Model], samples: int
-) -> None:
-    model, values = make(), {"x": ROWS}
-    found = estimated(model, partial(lt.wake_sleep, samples=samples), values)
-    require_equal_means(split(found, "p"), enumerated_elbo(model, values))
-    require_equal_means(split(found, "q"), enumerated_sleep(model))
-
-
-def test_updates_of_wake_sleep_are_local_to_a_layer() -> None:
-    """Each factor's gradient is that of its own log probability at what was drawn, and of nothing else."""
-    model, values = two_layers(), {"x": ROWS.repeat(3, 1)}
-    probe = Noise(dtype=torch.float64)
-    lt.wake_sleep(model.p, model.q, values, probe)
-    generator = torch.Generator().manual_seed(4)
-    noise = GivenNoise({k: draw_noise(r, generator, torch.float64) for k, r in probe.requests.items()})
-    bound = lt.wake_sleep(model.p, model.q, values, noise)
-    found = exact_gradient(model, bound.surrogate.sum())
-    with torch.no_grad():
-        awake = model.q.complete(values, noise).values
-        asleep = dreams(model.p, model.q, values, noise)
-    for part, graph, drawn in (("p", model.p, awake), ("q", model.q, asleep)):
-        for place, name in enumerate(graph.variables):
-            own = graph[name].log_prob(drawn[name], *graph.parents(name, drawn)).sum()
-            alone = exact_gradient(model, own)
-            for leaf in (leaf for leaf in found if leaf.startswith(f"{part}.factors.{place}.")):
-                torch.testing.assert_close(found[leaf], alone[leaf], **PRECISION)
-                assert (found[leaf] != 0).any()
-
-
-def test_enumerating_the_latents_leaves_the_wake_phase_without_noise() -> None:
-    model, values = two_layers(), {"x": ROWS}
-    noise = Noise(dtype=torch.float64)
-    bound = lt.wake_sleep(model.p, model.q, values, noise, enumerate=("z", "h"))
-    found = split(exact_gradient(model, bound.terms["wake"].mean()), "p")
-    for name, gradient in found.items():
-        torch.testing.assert_close(gradient, enumerated_elbo(model, values)[name], **PRECISION)
-
-
-def gap(found: Gradients, exact: Gradients) -> float:
-    """The distance between the mean of found gradients and the exact one."""
-    return math.sqrt(sum(float((g.mean(0) - exact[name]).square().sum()) for name, g in found.items()))
-
-
-def spread(found: Gradients, part: str = "q") -> float:
-    """The variance of one draw's gradient, summed over the parameters."""
-    return sum(float(g.var(0).sum()) for g in split(found, part).values()) * PER_GROUP * len(ROWS)
-
-
-def test_the_bias_of_reweighted_wake_sleep_shrinks_with_k() -> None:
-    """Towards the gradients of log p(x) for p, and of the KL from the posterior to q for q."""
-    model, values = one_layer(), {"x": ROWS}
-    log_w, log_q = weights_of_states(model, values)
-    log_p = log_w + log_q
-    evidence = exact_gradient(model, torch.logsumexp(log_p, 0).mean())
-    posterior = torch.softmax(log_w + log_q, 0).detach()
-    log_w, log_q = weights_of_states(model, values)
-    forward_kl = exact_gradient(model, (posterior * log_q).sum(0).mean())
-    gaps = []
-    for k in (1, 3, 30):
-        found = estimated(model, partial(lt.rws, samples=k), values, groups=40)
-        gaps.append((gap(split(found, "p"), evidence), gap(split(found, "q"), forward_kl)))
-    for part in (0, 1):
-        assert gaps[0][part] > 1.5 * gaps[1][part] > 3 * gaps[2][part]
-    whole = lt.rws(model.p, model.q, values, Noise(dtype=torch.float64), samples=1, enumerate="z")
-    exact = exact_gradient(model, whole.surrogate.mean())  # with every state there is no bias
-    for name, gradient in exact.items():
-        target = evidence[name] if name.startswith("p.") else forward_kl[name]
-        torch.testing.assert_close(gradient, target, **PRECISION)
-
-
-def test_reweighted_wake_sleep_updates_q_awake_asleep_or_both() -> None:
-    model, values = two_layers(), {"x": ROWS}
-    bounds = {
-        update: estimated(model, partial(lt.rws, samples=4, q_update=update), values, groups=40)
-        for update in ("wake", "sleep", "both")
-    }
-    require_equal_means(split(bounds["sleep"], "q"), enumerated_sleep(model))
-    for name in split(bounds["both"], "q"):
-        both = bounds["wake"][name] + bounds["sleep"][name]
-        error = ERRORS * ((both.var(0) + bounds["both"][name].var(0)) / len(both)).sqrt()
-        assert ((both.mean(0) - bounds["both"][name].mean(0)).abs() <= error).all()
-    with pytest.raises(ValueError, match="q_update must be 'wake', 'sleep', 'both', got 'dream'"):
-        lt.rws(model.p, model.q, values, Noise(dtype=torch.float64), q_update="dream")
-
-
-def test_a_gaussian_latent_is_weighed_at_a_fixed_draw() -> None:
-    """q's wake gradient is that of sum_k w_k log q(z_k | x) at constant z: no path through the draw."""
-    model, values = mixed(), {"x": ROWS}
-    bound = lt.rws(model.p, model.q, values, Noise(3, dtype=torch.float64), samples=6)
-    with torch.no_grad():
-        done = model.q.complete(values, Noise(3, dtype=torch.float64), samples=6)
-        weight = torch.softmax(model.p.log_prob(done.values) - total(done.log_q.values()), 0)
-    climbed = weight * (model.p.log_prob(done.values) + model.q.log_prob(done.values))
-    expected = exact_gradient(model, climbed.sum(0).mean())
-    for name, gradient in exact_gradient(model, bound.surrogate.mean()).items():
-        torch.testing.assert_close(gradient, expected[name], **PRECISION)
 
 
 @pytest.mark.parametrize("make", [one_layer, two_layers])
@@ -461,69 +223,12 @@ def test_a_layers_signal_holds_what_it_can_change() -> None:
     torch.testing.assert_close(found, log_p["a"] + log_p["x"] - log_q["a"], **PRECISION)
 
 
-def labelled() -> tuple[lt.Model, dict[str, Tensor]]:
-    """Labels y seen in some rows, holes in x, and bits z: p(y) p(z) p(x | y, z), q(y | x) q(z | x, y)."""
-    model = pair(
-        {
-            "y": lt.Bernoulli(lt.Constant(1)),
-            "z": lt.Bernoulli(lt.Constant(2)),
-            "x": lt.Bernoulli(lt.MLP(3, 4), given=("y", "z")),
-        },
-        {
-            "y": lt.Bernoulli(lt.MLP(4, 1, missing=True), given="x"),
-            "z": lt.Bernoulli(lt.MLP(5, 2, missing=True), given=("x", "y")),
-        },
-    )
-    seen = torch.tensor([[True, True, False, True], [True] * 4])
-    values = {
-        "x": torch.where(seen, ROWS, 0.0),
-        "x.observed": seen,
-        "y": torch.tensor([[0.0], [1.0]], dtype=torch.float64),
-        "y.observed": torch.tensor([False, True]),
-    }
-    return model, values
-
-
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_rows_with_labels_and_holes_have_the_enumerated_gradient(estimator: str) -> None:
     model, values = labelled()
     exact = enumerated_elbo(model, values)
     objective = warmed(model, ESTIMATORS[estimator](model), values)
     require_equal_means(estimated(model, objective, values), exact)
-
-
-def test_vimco_and_rws_weigh_rows_with_labels_and_holes() -> None:
-    model, values = labelled()
-    require_equal_means(split(estimated(model, lt.wake_sleep, values), "p"), enumerated_elbo(model, values))
-    evidence = lt.Exact(model.p).log_evidence(values).detach()
-    for objective in (partial(lt.vimco, samples=100), partial(lt.rws, samples=100)):
-        with torch.no_grad():
-            bound = objective(model.p, model.q, repeated(values, 1000), Noise(dtype=torch.float64))
-        weight = (bound.value.reshape(-1, 2) - evidence).exp()  # the mean of exp L_K is p(x)
-        assert ((weight.mean(0) - 1).abs() <= ERRORS * weight.std(0) / math.sqrt(1000)).all()
-
-
-def test_dreams_have_the_holes_of_the_rows_and_all_latents() -> None:
-    model, values = labelled()
-    dream = dreams(model.p, model.q, values, Noise(dtype=torch.float64), samples=50)
-    assert dream["x"].shape == (100, 4) and dream["y"].shape == (100, 1)
-    assert torch.equal(dream["x.observed"], values["x.observed"].repeat(50, 1)) and "y.observed" not in dream
-    assert (dream["x"][::2, 2] == 0).all() and (dream["x"][1::2, 2] != 0).any()
-    found = exact_gradient(model, sleep_phase(model.p, model.q, values, Noise(dtype=torch.float64), 4).mean())
-    assert all((gradient != 0).any() for gradient in split(found, "q").values())
-    assert all((gradient == 0).all() for gradient in split(found, "p").values())
-
-
-def test_dreams_are_of_the_inputs_of_the_rows() -> None:
-    model = pair(
-        {"z": lt.Bernoulli(lt.Constant(2)), "x": lt.Bernoulli(lt.MLP(3, 4), given=("z", "c"))},
-        {"z": lt.Bernoulli(lt.MLP(5, 2), given=("x", "c"))},
-    )
-    values = {"x": ROWS, "c": torch.tensor([[-2.0], [3.0]], dtype=torch.float64)}
-    dream = dreams(model.p, model.q, values, Noise(dtype=torch.float64))
-    assert torch.equal(dream["c"], values["c"])
-    bound = lt.wake_sleep(model.p, model.q, values, Noise(dtype=torch.float64))
-    assert bound.value.shape == (2,) and bound.direction == "lower"
 
 
 def pairs_for_the_laws() -> dict[str, Any]:

@@ -50,7 +50,7 @@ def pareto_k(largest: Tensor) -> Tensor:
     # [P, M, B] at a time for a few examples
     pieces = [
         torch.log1p(-t.unsqueeze(1) * e).mean(1)
-        for t, e in zip(theta.split(FEW, 1), excess.split(FEW, 1), strict=True)
+        for t, e in zip(torch.split(theta, FEW, 1), torch.split(excess, FEW, 1), strict=True)
     ]
     shape = torch.cat(pieces, 1)  # [P, B]
     profile = size * ((-theta / shape).log() - shape - 1)

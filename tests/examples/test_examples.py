@@ -14,7 +14,9 @@ SCRIPTS = sorted(FOLDER.glob("*.py"))
 PROMISED = {
     "compare_models": {"compare_models.png"},
     "em_bars": {"em_bars.png"},
+    "estimator_variance": {"estimator_variance.png"},
     "gaussian_mixture": {"gaussian_mixture.png"},
+    "kl_directions": {"kl_directions.png"},
     "latent_plane": {"latent_plane.png", "latent_scatter.png", "graph.png"},
     "latent_sizes": {"latent_sizes.png"},
     "linear_vae": {"linear_vae.png"},
@@ -23,10 +25,11 @@ PROMISED = {
     "missing_cells": {"missing_cells.png"},
     "naive_monte_carlo": {"naive_monte_carlo.png"},
     "new_likelihood": {"new_likelihood.png"},
-    "new_objective": {"renyi_bounds.png"},
+    "new_objective": {"multiply_weighted.png"},
     "ppca": {"ppca.png"},
     "sandwich": {"sandwich.png"},
     "vae_gap": {"vae_gap.png"},
+    "wake_sleep_dreams": {"wake_sleep_dreams.png"},
 }
 
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from latentia.numerics import exp, logsumexp
+from latentia.numerics import exp, log_bernoulli, logsumexp
 
 KINDS = [torch.float32, torch.float64]
 
@@ -43,3 +43,26 @@ def test_logsumexp_is_torchs(kind: torch.dtype, dims: tuple[int, ...]) -> None:
     torch.testing.assert_close(
         logsumexp(x, dims), torch.logsumexp(x, dims), rtol=tolerance, atol=tolerance, equal_nan=True
     )
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
+@pytest.mark.parametrize("event", [(784,), (1, 28, 28), (13,), (127,), (3,)])
+def test_log_bernoulli_in_a_graph_is_that_of_each_entry(event: tuple[int, ...]) -> None:
+    """Values and both gradients, with logits far out and a value that is given for all samples."""
+    generator = torch.Generator().manual_seed(0)
+    logits = 30 * torch.randn(6, 4, *event, generator=generator, dtype=torch.float64)
+    value = torch.rand(4, *event, generator=generator, dtype=torch.float64)
+    dims = len(event)
+    torch._dynamo.reset()  # one function is compiled for few shapes, and then runs eagerly
+    compiled = torch.compile(log_bernoulli, backend="aot_eager", dynamic=False)
+    entries = value * logits - torch.nn.functional.softplus(logits, threshold=700)
+    torch.testing.assert_close(compiled(logits, value, dims), entries.flatten(2).sum(-1), rtol=1e-12, atol=0)
+    weight = torch.randn(6, 4, generator=generator, dtype=torch.float64)
+    parts = logits.clone().requires_grad_(), value.clone().requires_grad_()
+    found = torch.autograd.grad((weight * compiled(*parts, dims)).sum(), parts)
+    outer = weight.reshape(6, 4, *(1,) * dims)
+    by_hand = outer * (value - logits.sigmoid()), (outer * logits).sum(0)
+    for one, other in zip(found, by_hand, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    single = compiled(logits.float(), value.float(), dims)
+    torch.testing.assert_close(single.double(), entries.flatten(2).sum(-1), rtol=1e-5, atol=0)

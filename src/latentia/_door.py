@@ -112,6 +112,10 @@ def check(model: Model, values: Mapping[str, Any], schema: Schema) -> None:
             hint = ""
             if isinstance(model.p[name], Categorical):
                 hint = f": pass integer codes [N], and types={{{name!r}: 'category'}} where some are missing"
+            elif (expected, event) == ((), (1,)):
+                hint = (
+                    ": a column of numbers is an event of one entry (of a LogLinear, support= is [X, 1] then)"
+                )
             raise ValueError(f"{name!r}: the model expects events of shape {expected}, got {event}{hint}")
     for name in model.p.inputs:
         if name not in given and (model.q is None or name not in model.q) and name not in RESERVED:

@@ -23,7 +23,7 @@ from .factors.columns import ColumnsDistribution
 from .factors.gaussian import DiagonalNormal, FullNormal, LowRankNormal
 from .factors.log_linear import Enumerated
 from .factors.lookup import Lookup
-from .linear_gaussian import lower_root
+from .linear_gaussian import joined, lower_root
 
 Average = Callable[[Tensor, int], Tensor]  # over states, of a tensor with so many event dimensions
 
@@ -100,12 +100,11 @@ def entries_of(
     shift, scale = units
     if isinstance(distribution, FullNormal | LowRankNormal):
         if isinstance(distribution, LowRankNormal):
-            factor = distribution.factor[..., places, :]
-            noise = distribution.scale[..., places].square()
-            tril = torch.linalg.cholesky(factor @ factor.mT + torch.diag_embed(noise))
+            noise = torch.diag_embed(distribution.scale[..., places])
+            rows = joined(distribution.factor[..., places, :], noise, -1, core=2)
         else:
-            tril = lower_root(distribution.scale_tril[..., places, :])
-        tril = tril * scale.unsqueeze(-1)
+            rows = distribution.scale_tril[..., places, :]
+        tril = lower_root(rows) * scale.unsqueeze(-1)
         return FullNormal(arranged(distribution.loc[..., places] * scale + shift, 1), arranged(tril, 2))
     if isinstance(distribution, ColumnsDistribution):
         return _columns(distribution, places.tolist(), units, arranged)

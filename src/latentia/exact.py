@@ -29,7 +29,11 @@ from .numerics import exp, logsumexp
 
 
 class NotExactError(ValueError):
-    """A model's posterior has no closed form; the sentence says why."""
+    """A model's posterior has no closed form; the sentence says why, and `reason` is it without a remedy."""
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(f"{reason}: {remedy}" if remedy else reason)
+        self.reason = reason
 
 
 class Posterior(NamedTuple):
@@ -151,7 +155,8 @@ class Exact(nn.Module):
                 if parent in self.p and parent not in known and parent not in touched:
                     raise NotExactError(
                         f"p({name} | {', '.join(factor.given)}): {parent!r} is computed from a Gaussian "
-                        f"latent, so the posterior has no closed form: use an inference model, q = Joint(...)"
+                        f"latent, so the posterior has no closed form",
+                        "use an inference model, q = Joint(...)",
                     )
             mask = known.get(name + MASK)
             if name in gaussian:
@@ -241,7 +246,7 @@ class Exact(nn.Module):
         if bool(impossible.any()):
             raise ValueError(
                 f"row {int(impossible.nonzero()[0])} of these has probability 0 under the model, so there is "
-                f"no posterior"
+                f"no posterior: look for extreme values in it"
             )
         lead = found.log_weights.ndim - 1
         result: dict[str, Distribution] = {}
@@ -295,7 +300,8 @@ class Exact(nn.Module):
             )
             raise NotExactError(
                 f"p({name}{given}): {type(factor).__name__} is not linear-Gaussian in {latent}, so the "
-                f"posterior has no closed form: use an inference model, q = Joint(...), and the ELBO"
+                f"posterior has no closed form",
+                "use an inference model, q = Joint(...), and the ELBO",
             )
         return affine
 

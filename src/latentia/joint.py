@@ -16,6 +16,7 @@ from torch.distributions import Distribution
 from ._completion import Completion, Densities, average, total
 from ._recorded import recorded
 from ._states import along, lead_of, where_latent, where_observed
+from ._words import did_you_mean, shortened
 from .codings import Coding
 from .factor import LARGEST_SUPPORT, CannotMarginaliseError, Factor, NotEnumerableError
 from .noise import BoundNoise, Source
@@ -222,6 +223,7 @@ class Joint(nn.Module):
         log_q = Densities()
         log_weight: Tensor | float = -math.log(samples)
         distributions: dict[str, Distribution] = {}
+        self._require_variables(enumerate)
         states = self.states([name for name in enumerate if is_latent(name, filled)])
         lead = (*(len(states[name]) for name in states), samples)
         for name in self.variables:
@@ -272,9 +274,7 @@ class Joint(nn.Module):
         Raises NotEnumerableError where they are too many, of one variable or of all together.
         """
         wanted = set(names)
-        for name in wanted:
-            if name not in self:
-                raise ValueError(f"{name!r} cannot be enumerated: {self.equation()} has no factor for it")
+        self._require_variables(wanted)
         supports = {}
         for name in self.variables:
             if name in wanted:
@@ -290,6 +290,13 @@ class Joint(nn.Module):
                 f"an inference model, q = Joint(...), that draws some of them"
             )
         return supports
+
+    def _require_variables(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name not in self:
+                held = shortened([repr(own) for own in self.variables])
+                hint = did_you_mean(name, self.variables)
+                raise ValueError(f"{name!r} cannot be enumerated: it is none of the variables {held}{hint}")
 
     def equation(self, symbol: str = "p") -> str:
         """The product as the lectures write it: `p(x, z | y) = p(z) p(x | y, z)`."""

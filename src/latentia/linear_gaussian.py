@@ -55,9 +55,9 @@ class Stack:
             cross = weight.double() @ self.covariance
             mean = _times(self.mean, weight.mT) + offset
             own = cross @ weight.double().mT + noise
-            upper = _join(self.covariance, cross.mT, -1, core=2)
-            self.covariance = _join(upper, _join(cross, own, -1, core=2), -2, core=2)
-            self.mean = _join(self.mean, mean, -1, core=1)
+            upper = joined(self.covariance, cross.mT, -1, core=2)
+            self.covariance = joined(upper, joined(cross, own, -1, core=2), -2, core=2)
+            self.mean = joined(self.mean, mean, -1, core=1)
         self.places[name] = place
 
     def spread(self, weights: tuple[Tensor, ...], parents: tuple[str, ...], outputs: int) -> Tensor:
@@ -187,7 +187,7 @@ def _log_det(tril: Tensor) -> Tensor:
     return tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
 
-def _join(one: Tensor, other: Tensor, dim: int, core: int) -> Tensor:
+def joined(one: Tensor, other: Tensor, dim: int, core: int) -> Tensor:
     """Concatenate along `dim`; the dimensions before the last `core` are broadcast."""
     lead = torch.broadcast_shapes(one.shape[:-core], other.shape[:-core])  # type: ignore[no-untyped-call]
     return torch.cat([part.expand(*lead, *part.shape[-core:]) for part in (one, other)], dim)

@@ -144,13 +144,21 @@ class Model(nn.Module):
 
     @torch.no_grad()
     def encode(self, x: Any) -> Tensor | dict[str, Tensor]:
-        """The mean of q(z | x), `[N, *event]`; a dict for several latent variables."""
+        """The mean of q(z | x), `[N, *event]`; a dict for several latent variables.
+
+        Of several layers it is mean field: the mean of q(v | parents), latent parents at their own means,
+        so that z2 of q(z1 | x) q(z2 | z1) is E[z2 | E[z1 | x]], which is E[z2 | x] only where that is linear
+        in z1. Of codes it is the most probable ones; of an exact q, the mean of each variable's posterior.
+        """
         parts = [self._inferred(batch)[0] for batch in self._batches(x)]
         return _one_or_all({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
 
     @torch.no_grad()
     def decode(self, z: Any, **inputs: Any) -> Tensor | dict[str, Tensor]:
-        """The mean of p(x | z) in the data's units, `[N, *event]`. z: a tensor, a dict for several."""
+        """The mean of p(x | z) in the data's units, `[N, *event]`. z: a tensor, a dict for several.
+
+        Latent variables that z leaves out stand at their means given their parents (mean field).
+        """
         if not isinstance(z, Mapping):
             latents = self.latent or tuple(n for n in self.p.inputs if self.q is not None and n in self.q)
             if len(latents) != 1:
@@ -163,7 +171,10 @@ class Model(nn.Module):
 
     @torch.no_grad()
     def reconstruct(self, x: Any) -> Tensor | dict[str, Tensor]:
-        """decode(encode(x)): the mean of p(x | z) at the mean of q(z | x), in the data's units."""
+        """decode(encode(x)): the mean of p(x | z) at the mean of q(z | x), in the data's units.
+
+        The mean is `encode`'s, mean field where there are several layers.
+        """
         parts = []
         for batch in self._batches(x):
             latent, _ = self._inferred(batch)

@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 FEW = 2**14  # entries, below which the call of a function of our own costs more than it saves
+FACTORS = 112  # numbers in (1, 2], as many as float32 can multiply and stay below 2^128
+FEWEST = 8  # factors of a product, below which it is not worth it
 LARGEST = 60.0  # beyond it exp(-|x|) is less than float32 sees beside 1, and soon a slow subnormal number
 
 
@@ -41,6 +43,41 @@ def softplus(x: Tensor) -> Tensor:
     if torch.compiler.is_compiling() or (x.dtype == torch.float32 and x.numel() > FEW):
         return _Softplus.apply(x)  # type: ignore[no-any-return, no-untyped-call]
     return F.softplus(x)
+
+
+class _LogBernoulli(torch.autograd.Function):
+    """The sum of x l - log(1 + exp(l)) over the last two dimensions, one logarithm for all of the last."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, value: Tensor) -> Tensor:
+        ctx.save_for_backward(logits, value)
+        product = (logits.abs().neg().exp() + 1).prod(-1)
+        return ((value * logits - logits.clamp(min=0)).sum(-1) - product.log()).sum(-1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None]:
+        logits, value = ctx.saved_tensors
+        outer = gradients[0].unsqueeze(-1).unsqueeze(-1)
+        of_value = (outer * logits).sum_to_size(value.shape) if ctx.needs_input_grad[1] else None
+        return (outer * (value - torch.sigmoid(logits))).sum_to_size(logits.shape), of_value
+
+
+def log_bernoulli(logits: Tensor, value: Tensor, dims: int) -> Tensor:
+    """sum_d x_d l_d - log(1 + exp(l_d)) over the last `dims` dimensions, of logits l and values x.
+
+    In a compiled graph by the logarithm of products of many 1 + exp(-|l|), each between 1 and 2: one
+    logarithm in a hundred.
+    """
+    if dims and torch.compiler.is_compiling():
+        logits, value = logits.flatten(-dims), value.flatten(-dims)
+        size = logits.shape[-1]
+        factors = max(n for n in range(1, min(size, FACTORS) + 1) if size % n == 0)
+        if factors >= FEWEST:
+            shape = (-1, factors)
+            parts = torch.unflatten(logits, -1, shape), torch.unflatten(value, -1, shape)
+            return _LogBernoulli.apply(*parts)  # type: ignore[no-any-return, no-untyped-call]
+        dims = 1
+    return sum_event(value * logits - softplus(logits), dims)
 
 
 def tanh(x: Tensor) -> Tensor:

@@ -12,16 +12,21 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from .data import Array, Rows, Schema
-from .exact import is_discrete
+from .exact import Inference, is_discrete
 from .factor import Factor
 from .factors import Categorical, Normal
-from .factors.covariances import Covariance, Diagonal, gaussian_outputs
-from .joint import MASK, Joint, is_latent, names_of
+from .factors.categorical import logits_of
+from .factors.covariances import Covariance, Diagonal, Full, Spherical, Tied, gaussian_outputs
+from .factors.gaussian import tril_of
+from .factors.normal_estimation import tril_entries
+from .joint import MASK, Joint, Values, is_latent, names_of
 from .learn.fit import fit
 from .model import Model
 from .nets import Table
+from .noise import Noise
 from .objectives import elbo
 
 BETAS = (0.9, 0.95)  # of Adam; large gradients of the first steps are soon forgotten, as most later are small
@@ -32,6 +37,7 @@ def fit_posteriors(
     x: Any,
     covariance: Covariance = Diagonal(),  # noqa: B008 (frozen)
     *,
+    start: Inference | None = None,
     steps: int = 2000,
     samples: int = 8,
     lr: float = 0.05,
@@ -44,6 +50,8 @@ def fit_posteriors(
 
     covariance   of Gaussian latents: Diagonal() is mean field, Full() or LowRank(r) are not; with several
                  latents q factorises over them
+    start        a q(z | x), such as model.q, whose means and covariances (of a family with fewer parameters,
+                 its marginal variances) the search begins at; near the prior otherwise, and where it has none
     steps, lr    of Adam on all rows at once, its rate falling to 0 along a cosine
     samples      draws per row and step; discrete latents are summed over
 
@@ -62,6 +70,8 @@ def fit_posteriors(
         torch.manual_seed(seed)
         factors = {name: _table(name, model.p[name], len(rows), covariance) for name in latents}
     q = Joint(factors).to(model.device, model.dtype)
+    if start is not None:
+        _begin_at(start, q, values, Noise(seed, model.device, model.dtype))
     discrete = [name for name in latents if isinstance(factors[name], Categorical)]
     learnt = [parameter for parameter in model.p.parameters() if parameter.requires_grad]
     for parameter in learnt:
@@ -86,6 +96,43 @@ def fit_posteriors(
             parameter.requires_grad_(True)
     own.schema = model.schema
     return own
+
+
+def _begin_at(start: Inference, q: Joint, values: Values, noise: Noise) -> None:
+    """Fill q's tables with the parameters of start's q(z | x), where that is Gaussian or Categorical."""
+    with torch.no_grad():
+        found = start.complete(values, noise).distributions
+        for name in q:
+            table, given = q[name].net, found.get(name)
+            if given is None or not isinstance(table, Table):
+                continue
+            try:
+                outputs = _outputs(q[name], given, len(table.weight))
+            except (TypeError, AttributeError):  # another family
+                continue
+            table.weight[:, : outputs.shape[1]] = outputs
+
+
+def _outputs(factor: Factor, given: Distribution, rows: int) -> Tensor:
+    """The first outputs of a factor's net that make its distribution (nearly) the given one, `[N, ...]`."""
+    if isinstance(factor, Categorical):
+        return logits_of(given).reshape(rows, -1)
+    if not isinstance(factor, Normal):
+        raise TypeError(f"no table of {type(factor).__name__}")
+    tril, entries = tril_of(given), factor.event[0]
+    mean = given.mean.expand(*given.batch_shape, entries).reshape(rows, entries)
+    tril = tril.expand(*given.batch_shape, entries, entries).reshape(rows, entries, entries)
+    variances = tril.square().sum(-1)
+    if isinstance(factor.covariance, Tied):
+        return mean
+    if isinstance(factor.covariance, Full):
+        numbers = tril_entries(tril)
+        raw = torch.cat([factor.raw_of(numbers[:, :entries]), numbers[:, entries:]], 1)
+    elif isinstance(factor.covariance, Spherical):
+        raw = factor.raw_of(variances.mean(1, keepdim=True).sqrt())
+    else:
+        raw = factor.raw_of(variances.sqrt())
+    return torch.cat([mean, raw], 1)
 
 
 def _as_they_are(values: Mapping[str, Tensor]) -> Rows:

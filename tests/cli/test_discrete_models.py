@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import latentia as lt
-from latentia.cli import main
+from latentia.cli import main, plan
+from latentia.plots import ReceptiveFieldsDisplay
 
 from .conftest import Cli
 
@@ -133,7 +134,17 @@ def test_evaluate_shows_exact_evidence_beside_the_bounds(cli: Cli, machine_run: 
     numbers = {words[0]: float(words[1]) for words in named}
     assert numbers["ELBO"] < numbers["exact"] + 0.01
     assert abs(numbers["L_1000"] - numbers["exact"]) < 0.02
-    assert "h2 is summed out and h1 is summed out: log p(x) is exact" in text, text
+    assert "h2 and h1 are summed out: log p(x) is exact" in text, text
+
+
+def test_a_long_sum_over_states_is_announced(
+    cli: Cli, machine_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "SUMMED", 10)
+    done = cli("evaluate", machine_run, "--rows", 4)
+    assert done.code == 0, done.err
+    assert "summing over 32 latent states" in done.err and "--methods elbo,importance" in done.err
+    assert "32 latent states" not in cli("evaluate", machine_run, "--rows", 4, "--methods", "elbo").err
 
 
 def test_more_than_20_bits_have_bounds_only(cli: Cli, bits: Path) -> None:
@@ -160,10 +171,27 @@ def test_dreams_codes_and_scores(cli: Cli, machine_run: Path) -> None:
     assert max(scores) <= float(model.log_evidence(every).max()) + 1e-5
 
 
-def test_plot_draws_receptive_fields(cli: Cli, machine_run: Path) -> None:
-    done = cli("plot", machine_run)
-    assert done.code == 0, done.err
-    assert (machine_run / "plots" / "receptive_fields.png").stat().st_size > 1000
+def test_receptive_fields_of_a_run_name_the_columns_of_its_table(machine_run: Path) -> None:
+    display = ReceptiveFieldsDisplay.from_model(lt.load_model(machine_run / "model"))
+    assert list(display.fields) == ["h1", "h2"]
+    assert display.columns == tuple(f"b{j}" for j in range(6))
+
+
+def test_of_several_layers_it_is_said_which_one_a_number_is_of(cli: Cli, machine_run: Path) -> None:
+    done = cli("evaluate", machine_run, "--methods", "elbo")
+    units = [line.split()[0] for line in done.out.splitlines() if line.startswith(("h1[", "h2["))]
+    assert [unit[:2] for unit in units] == ["h1"] * 3 + ["h2"] * 2
+    for sentence in (
+        "KL of h2: what q(u | h1) says beyond p(u), on average over the rows and draws of h1.",
+        "h1 has no KL of single units, as its prior depends on h2, which q draws after it: kl(h1) of the",
+        "E[u | x] of h2 is taken at the mean of h1 (mean field).",
+    ):
+        assert sentence in done.out, done.out
+    assert "of 3 of h1" in done.out and "of 2 of h2" in done.out
+    codes = cli("embed", machine_run).err
+    assert "the means of q(h1 | x) and q(h2 | h1), latent parents at their own means (mean field)" in codes
+    assert "the mean of p(x | h1) at the mean of q(h1 | x)" in cli("reconstruct", machine_run).err
+    assert "means of p(x | h1) at drawn h1, seed 0" in cli("sample", machine_run, "-n", 2, "--mean").err
 
 
 def test_a_categorical_vae_from_fit_to_codes(cli: Cli, bits: Path) -> None:
@@ -173,6 +201,7 @@ def test_a_categorical_vae_from_fit_to_codes(cli: Cli, bits: Path) -> None:
     assert "q(z | x) is Concrete Categorical of shape [2], each with 3 codes" in done.err
     assert "best validation elbo" in done.out
     assert "z is summed out: log p(x) is exact" in cli("evaluate", "run").out
+    assert "at the most probable codes of q(z | x)" in cli("reconstruct", "run").err
     codes = cli("embed", "run")
     assert "the most probable codes of q(z | x)" in codes.err
     assert {cell for row in csv.reader(io.StringIO(codes.out)) for cell in row[1:]} <= {

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 import latentia as lt
 from latentia.cli import main, measured
@@ -69,8 +70,9 @@ def test_json_is_pure_and_agrees_with_the_library(cli: Cli, digits_run: Path) ->
     numbers = json.loads(done.out)
     model, data = lt.load_model(digits_run / "model"), lt.load_data("digits")
     bounds = {one["name"]: one for one in numbers["estimates"]}
+    spread = torch.arange(30) * len(data.test) // 30  # files may be sorted, and their first rows alike
     for name, method, samples in (("ELBO", "elbo", 10), ("L_20", "importance", 20)):
-        expected = lt.log_evidence(model, data.test[:30], method, samples)
+        expected = lt.log_evidence(model, data.test[spread], method, samples)
         assert bounds[name]["mean"] == pytest.approx(expected.mean, abs=1e-9)
         assert bounds[name]["se"] == pytest.approx(expected.se)
         assert bounds[name]["mc_error"] == pytest.approx(expected.mc_error)
@@ -97,7 +99,8 @@ def test_the_bounds_stand_in_order_with_what_their_weights_say(cli: Cli, binary_
     assert {one["name"] for one in told} == {"ELBO", "L_50", "naive", "AIS"}
     assert [one["mean"] for one in told] == sorted(one["mean"] for one in told)
     assert numbers["best"] == told[-1]["name"]
-    model, rows = lt.load_model(binary_run / "model"), lt.load_data("digits", binarise="threshold").test[:20]
+    model, rows = lt.load_model(binary_run / "model"), lt.load_data("digits", binarise="threshold").test
+    rows = rows[torch.arange(20) * len(rows) // 20]
     options = {"ais": {"samples": 4, "distributions": 6, "schedule": "linear", "start": "q"}}
     for one in told:
         given = options.get(one["method"], {"samples": one["samples"]})
@@ -158,11 +161,12 @@ def test_gaps_take_the_evidence_that_is_there(
     assert (gaps["rows"], gaps["evidence"]["name"], gaps["family"]) == (5, "AIS", "diagonal")
     parts = gaps["approximation"]["mean"] + gaps["amortisation"]["mean"]
     assert parts == pytest.approx(gaps["total"]["mean"], abs=1e-4)
-    model, rows = lt.load_model(binary_run / "model"), lt.load_data("digits", binarise="threshold").test[:12]
-    ais = lt.log_evidence(model, rows, "ais", 4, distributions=6)
-    assert gaps["evidence"]["mean"] == pytest.approx(float(ais.values[:5].double().mean()))
+    model, rows = lt.load_model(binary_run / "model"), lt.load_data("digits", binarise="threshold").test
+    ais = lt.log_evidence(model, rows[torch.arange(12) * len(rows) // 12], "ais", 4, distributions=6)
+    some = torch.arange(5) * 12 // 5
+    assert gaps["evidence"]["mean"] == pytest.approx(float(ais.values[some].double().mean()))
     done = cli("evaluate", binary_run, *FEW, "--rows", 12, "--gaps", 2, *SHORT)
-    for text in ("gaps of q, first 2 rows", "approximation gap", "log p(x), at least, AIS", "lower bound"):
+    for text in ("gaps of q, 2 rows", "approximation gap", "log p(x), at least, AIS", "lower bound"):
         assert text in done.out
 
 

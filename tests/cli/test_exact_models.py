@@ -295,3 +295,22 @@ def test_holes_are_marginalised_and_what_is_wholly_missing_is_left_out(cli: Cli)
     done = cli("fit", "none.csv", "--model", "ppca")
     assert done.code == 3
     assert "no column of none.csv is left to model" in done.sentence
+
+
+def test_a_held_out_row_that_is_impossible_is_told(cli: Cli) -> None:
+    rows = np.random.default_rng(0).normal(size=(60, 2))
+    rows[3, 1] = 1e30  # a row of the validation split
+    done = cli("fit", write_csv("outlier.csv", rows), "--model", "ppca", "--latent", 1, "--quiet")
+    assert done.code == 0
+    assert "-inf nats per row" in done.out and "nan" not in done.out
+    assert "look for extreme values in it" in " ".join(done.out.split())
+
+
+def test_categories_have_probabilities_and_no_densities(cli: Cli) -> None:
+    codes = np.random.default_rng(0).integers(0, 3, size=(60, 2))
+    lines = ["size,colour", *(f"{'SML'[a]},{'RGB'[b]}" for a, b in codes)]
+    Path("codes.csv").write_text("\n".join(lines) + "\n")
+    words = ["--model", "categorical_mixture", "--components", 2, "--steps", 3, "--quiet"]
+    assert cli("fit", "codes.csv", *words, "--out", "run").code == 0
+    told = cli("evaluate", "run").out
+    assert "Probabilities of the columns' own units: not to be compared with densities." in told

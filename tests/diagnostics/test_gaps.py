@@ -80,6 +80,14 @@ def test_it_says_what_its_numbers_bound(known: LinearGaussian, diagonal: Gaps) -
     assert "N = 12" in repr(found)
 
 
+@pytest.mark.parametrize("family", [lt.Diagonal(), lt.Full(), lt.LowRank(1)])
+def test_the_search_begins_at_the_amortised_q(known: LinearGaussian, family: Any) -> None:
+    model = lt.Model(known.p, known.q(family))
+    found = inference_gaps(model, known.x, family=family, steps=1, lr=1e-9)
+    slack = 1e-4 if family != lt.LowRank(1) else 1.0  # its columns begin small
+    assert abs(found.amortisation.mean) < slack
+
+
 def test_a_negative_gap_is_remarked_on(known: LinearGaussian) -> None:
     found = inference_gaps(lt.Model(known.p, known.exact_q()), known.x, steps=2, lr=1e-6)
     assert found.amortisation.mean < 0

@@ -7,6 +7,7 @@ import torch
 
 import latentia as lt
 from latentia.diagnostics import activity, collapse_warning, count_active, total_kl
+from latentia.diagnostics.layers import kl_drawn, kl_pair, latent_parents, why_no_unit_kl
 
 
 def linear_model(slopes: list[float], scale: float, covariance: object = None) -> lt.Model:
@@ -77,6 +78,49 @@ def test_several_latent_variables_come_as_a_dict() -> None:
     assert tuple(kl.shape) == (2,), "a's KL depends on b, which q draws after it"
 
 
+def test_the_kl_of_a_second_layer_is_a_mean_over_draws_of_the_first() -> None:
+    model = lt.models.helmholtz_machine(4, (3, 2), likelihood="bernoulli").double()
+    x = (torch.rand(3000, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) < 0.4).double()
+    x = x[:1].expand(20000, -1)  # one row, drawn from often
+    with torch.no_grad():
+        for parameter in model.q["h2"].parameters():
+            parameter.mul_(8)
+        states, prior = model.p["h1"].support(), model.p["h2"].net.value.sigmoid()
+        weights = torch.stack([model.q["h1"].log_prob(h.expand(1, -1), x[:1]) for h in states]).exp()
+        on = model.q["h2"].net(states).sigmoid()
+        kl = on * (on / prior).log() + (1 - on) * ((1 - on) / (1 - prior)).log()
+    expected = (weights * kl).sum(0)
+    error = ((weights * kl.square()).sum(0) - expected.square()).sqrt() / len(x) ** 0.5
+    found = lt.diagnostics.kl_per_dimension(model, x, seed=0)
+    assert ((found - expected).abs() < 4.5 * error).all(), (found, expected, error)
+
+
+def ladder() -> lt.Model:
+    """q(b | x) q(a | x, b) beside p(b) p(a | b): the KL of both layers splits."""
+    mlp = lt.MLP
+    p = lt.Joint(
+        b=lt.StandardNormal(2),
+        a=lt.Normal(mlp(2, 6, ()), given="b"),
+        x=lt.Normal(mlp(3, 4, ()), given="a", scale=1.0),
+    )
+    q = lt.Joint(b=lt.Normal(mlp(4, 4, ()), given="x"), a=lt.Normal(mlp(6, 6, ()), given=("x", "b")))
+    return lt.Model(p, q)
+
+
+def test_the_words_on_layers_are_those_of_the_graphs() -> None:
+    machine = lt.models.helmholtz_machine(4, (3, 2), likelihood="bernoulli")
+    assert latent_parents(machine) == {"h2": ("h1",)}
+    assert kl_pair(machine, "h2") == ("q(u | h1)", "p(u)")
+    assert kl_drawn(machine, ("h2",)) == ("h1",)
+    assert why_no_unit_kl(machine, "h1").endswith("as its prior depends on h2, which q draws after it")
+    assert latent_parents(ladder()) == {"a": ("b",)}
+    assert [kl_pair(ladder(), name) for name in "ba"] == [("q(u | x)", "p(u)"), ("q(u | x, b)", "p(u | b)")]
+    assert set(lt.diagnostics.kl_per_dimension(ladder(), torch.randn(5, 4))) == {"a", "b"}
+    one = lt.models.vae(event=3, latent=2, hidden=(), covariance=lt.Full())
+    assert latent_parents(one) == {} and kl_drawn(one, ("z",)) == ()
+    assert "no closed form" in why_no_unit_kl(one, "z")
+
+
 def test_collapse_is_told_and_its_absence_is_not(x: torch.Tensor) -> None:
     assert collapse_warning(linear_model([2.0, 1.0, 0.0], 0.5), x) is None
     wholly = collapse_warning(linear_model([0.0, 0.0, 0.0], 1.0), x)
@@ -89,6 +133,18 @@ def test_collapse_is_told_and_its_absence_is_not(x: torch.Tensor) -> None:
     for remedy in ("linear_warmup", "--free-bits", "smaller beta", "capacity"):
         assert remedy in wholly
         assert remedy in mostly
+
+
+def test_the_remedies_of_discrete_latents_are_their_own() -> None:
+    p = lt.Joint(h=lt.Bernoulli(lt.Constant(4)), x=lt.Bernoulli(lt.MLP(4, 5), given="h"))
+    q = lt.Joint(h=lt.Bernoulli(lt.MLP(5, 4), given="x"))
+    with torch.no_grad():
+        p["h"].net.value.zero_()
+        for parameter in q.parameters():
+            parameter.zero_()
+    told = collapse_warning(lt.Model(p, q), torch.ones(6, 5))
+    assert told is not None and "vimco" in told and "--samples" in told
+    assert "beta" not in told and "free bits" not in told
 
 
 def test_models_without_a_posterior_are_refused(x: torch.Tensor) -> None:

@@ -102,13 +102,15 @@ def test_a_proposal_that_is_not_finite_is_refused() -> None:
 
 
 @pytest.mark.parametrize("beta", [0.3, 1.0])
-@pytest.mark.parametrize("kind", ["bits", "codes"])
+@pytest.mark.parametrize("kind", ["bits", "code", "codes"])
 def test_discrete_moves_leave_the_path_invariant(kind: str, beta: float) -> None:
     torch.manual_seed(0)
     if kind == "bits":
         p = lt.Joint(h=lt.Bernoulli(lt.Constant(3)), x=lt.Bernoulli(lt.MLP(3, 4), given="h")).double()
     else:
-        p = lt.Joint(h=lt.Categorical(5), x=lt.Bernoulli(lt.MLP(5, 4), given="h")).double()
+        h = lt.Categorical(5) if kind == "code" else lt.Categorical(3, event=2)
+        inputs = 5 if kind == "code" else 6
+        p = lt.Joint(h=h, x=lt.Bernoulli(lt.MLP(inputs, 4), given="h")).double()
     with torch.no_grad():
         p["x"].net.layers[0].weight.mul_(4)  # type: ignore[union-attr, index, operator]
     path = Path(Density(p, p), {"x": torch.tensor([[1.0, 0.0, 1.0, 1.0]], dtype=torch.float64)})

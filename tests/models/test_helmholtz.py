@@ -217,11 +217,31 @@ def test_codes_dreams_and_reconstructions_of_binary_latents() -> None:
     model = lt.models.helmholtz_machine(5, (4, 3), prior="autoregressive", likelihood="bernoulli")
     lt.fit(model, x, wake_sleep, steps=20, progress=False)
     means = model.encode(x)
-    torch.testing.assert_close(means["h1"], model.q["h1"].distribution(x).mean.detach())
+    with torch.no_grad():
+        h1 = model.q["h1"].net(x).sigmoid()
+        h2 = model.q["h2"].net(h1).sigmoid()
+        decoded = model.p["x"].net(h1).sigmoid()
+    torch.testing.assert_close(means, {"h1": h1, "h2": h2})
     assert bool(((model.sample(50) == 0) | (model.sample(50) == 1)).all())
-    assert model.reconstruct(x).shape == x.shape
-    assert bool((model.reconstruct(x) < 1).all())
-    torch.testing.assert_close(model.decode(means), model.reconstruct(x))
+    torch.testing.assert_close(model.reconstruct(x), decoded)
+    torch.testing.assert_close(model.decode(means), decoded)
+
+
+def test_an_upper_layer_is_encoded_at_the_mean_of_the_lower_one() -> None:
+    model = randomised(lt.models.helmholtz_machine(5, (3, 2), likelihood="bernoulli"))
+    x, states = binary(6, 5), model.p["h1"].support()
+    with torch.no_grad():
+        for parameter in model.q["h2"].parameters():
+            parameter.mul_(3)
+        mean = model.q["h1"].net(x).sigmoid()
+        mean_field = model.q["h2"].net(mean).sigmoid()
+        weights = torch.stack([model.q["h1"].log_prob(h.expand(6, -1), x) for h in states], 1).exp()
+        marginal = weights @ model.q["h2"].net(states).sigmoid()
+    found = model.encode(x)["h2"]
+    torch.testing.assert_close(found, mean_field, rtol=1e-12, atol=1e-12)
+    assert (found - marginal).abs().max() > 0.02, "it is not E[h2 | x]"
+    activities = lt.diagnostics.activity(model, x)
+    torch.testing.assert_close(activities["h2"], mean_field.var(0, correction=0), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(

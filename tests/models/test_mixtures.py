@@ -123,6 +123,10 @@ def test_the_kinds_of_columns_come_from_the_data() -> None:
         (lambda: lt.models.neural_mixture(4, 0), "at least 1 component"),
         (lambda: lt.models.gaussian_mixture(), "say the shape of one example"),
         (lambda: lt.models.gaussian_mixture((1, 4, 4), covariance=lt.Full()), "flatten the images"),
+        (
+            lambda: lt.models.gaussian_mixture(100_000, 50),
+            "50 full covariances of 100,000 columns are 250,002,500,000 numbers: use Diagonal",
+        ),
         (lambda: lt.models.categorical_mixture(), "say the kinds of the columns"),
         (lambda: lt.models.categorical_mixture(("numbers",)), "a column is 'number'"),
         (

@@ -13,6 +13,7 @@ from sklearn.datasets import load_breast_cancer, load_wine
 from torch import Tensor
 
 import latentia as lt
+from latentia.factors.gaussian import LowRankNormal
 
 D = 4
 NAN = math.nan
@@ -307,3 +308,15 @@ def test_imputing_wine_and_breast_cancer_beats_their_means(wine: tuple[Tensor, T
         lt.fit(model, data, steps=30, progress=False)
         ours, means = errors(model, whole, holes)
         assert ours < 0.75 * means, (ours, means)
+
+
+def test_a_marginal_beside_small_noise_stays_positive_definite() -> None:
+    model = lt.models.ppca(6, 2).double()
+    factor = model.p["x"]
+    with torch.no_grad():
+        factor.weight.mul_(1e6)
+        factor.raw_scale.fill_(-math.inf)
+    found, places = lt.marginal(model, [0, 1, 2, 3, 4]), slice(0, 5)
+    noise = factor.scale.detach().expand(5)
+    known = LowRankNormal(factor.bias.detach()[places], factor.weight.detach()[places], noise)
+    torch.testing.assert_close(found.log_prob(found.mean), known.log_prob(found.mean), rtol=1e-5, atol=0)

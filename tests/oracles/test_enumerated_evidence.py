@@ -50,6 +50,23 @@ def clustered_latent() -> lt.Model:
     return model
 
 
+def test_many_states_are_summed_over_only_where_that_is_asked_for() -> None:
+    few, many = (
+        lt.Model(
+            lt.Joint(h=lt.Bernoulli(lt.Constant(bits)), x=lt.Bernoulli(lt.MLP(bits, 3), given="h")),
+            lt.Joint(h=lt.Bernoulli(lt.MLP(3, bits), given="x")),
+        )
+        for bits in (4, 14)
+    )
+    x = torch.ones(2, 3)
+    assert lt.log_evidence(few, x).direction == "exact"
+    assert lt.log_evidence(many, x, samples=9).name == "L_9"
+    exact = lt.log_evidence(many, x, "exact")
+    assert exact.direction == "exact"
+    bound = lt.log_evidence(many, x, samples=5000)
+    assert abs(bound.mean - exact.mean) < 5 * bound.mc_error + 1e-3
+
+
 @pytest.mark.parametrize("method", ["importance", "naive"])
 def test_with_every_latent_enumerated_nothing_is_left_to_chance(method: str) -> None:
     model, x = mixture(), numbers(7, 2)

@@ -12,6 +12,7 @@ from scipy import stats
 from torch import Tensor
 
 import latentia as lt
+from latentia.errors import DataError
 from latentia.evidence.importance import importance
 from latentia.noise import Noise
 from tests.oracles.linear_gaussian import LinearGaussian
@@ -59,6 +60,22 @@ def test_the_monte_carlo_error_is_the_spread_over_seeds(method: str) -> None:
     spread = np.std([estimate.mean for estimate in estimates], ddof=1)
     claimed = math.sqrt(np.mean([estimate.mc_error**2 for estimate in estimates]))
     assert 0.7 < claimed / spread < 1.4  # a standard deviation of 100 is known to 7%: 4.3 of them
+
+
+@pytest.mark.parametrize("method, samples", [("elbo", 100), ("importance", 50)])
+def test_the_interval_of_a_bound_covers_its_own_expectation(method: str, samples: int) -> None:
+    """95 % intervals of the mean over 20 rows, in 1,000 repetitions: of E[bound], whatever log p(x) is."""
+    known, model, _ = pair()
+    repeated = known.x.repeat(1000, 1)
+    found = lt.log_evidence(model, repeated, method, samples)
+    means = found.values.view(1000, 20).mean(1)
+    errors = found.mc_errors.view(1000, 20).square().sum(1).sqrt() / 20
+    # E[L_K] is known to a thirtieth of an error
+    expected = known.bound(model.q).detach().mean() if method == "elbo" else means.mean()
+    covered = float(((means - expected).abs() < 1.96 * errors).double().mean())
+    assert 0.92 <= covered <= 0.98
+    below = float(known.evidence().mean() - expected)
+    assert below > (5 * float(errors.mean()) if method == "elbo" else 0)
 
 
 def test_the_error_over_rows_is_theirs() -> None:
@@ -156,6 +173,7 @@ def test_bits_per_dimension_are_nats_over_d_ln_2() -> None:
     [
         ({"method": "guess"}, "method 'guess' is unknown: use 'exact', 'elbo', 'importance', 'naive', 'ais'"),
         ({"samples": 0}, "samples must be at least 1, got 0"),
+        ({"samples": 1.5}, "samples must be a whole number, got 1.5"),
         ({"units": "bits"}, "units must be 'data' or 'model', got 'bits'"),
     ],
 )
@@ -163,6 +181,27 @@ def test_what_cannot_be_asked_is_refused(options: dict[str, Any], sentence: str)
     known, model, _ = pair()
     with pytest.raises(ValueError, match=sentence):
         lt.log_evidence(model, known.x, **options)
+
+
+def test_an_intractable_model_has_no_exact_evidence_and_it_is_said_what_to_do() -> None:
+    model = lt.models.vae(event=3, latent=2, hidden=(4,))
+    with pytest.raises(
+        ValueError, match=r"no closed form: bound log p\(x\) by method='importance' or .*'ais'"
+    ):
+        lt.log_evidence(model, torch.zeros(4, 3), "exact")
+
+
+def test_rows_that_were_read_in_another_way_are_refused() -> None:
+    """Their numbers are of other units, and the evidence would be of nothing."""
+    model = lt.models.vae(data=lt.load_data("iris"), latent=2, hidden=(3,))
+    plain = lt.load_data("iris", standardise=False)
+    with pytest.raises(
+        DataError, match=r"'sepal length \(cm\)' of these rows was standardised in another way"
+    ):
+        lt.log_evidence(model, plain.test)
+    binary = lt.models.vae(data=lt.load_data("digits", binarise="threshold"), latent=2, hidden=(3,))
+    with pytest.raises(DataError, match=r"the model is of image .* binarised .*, and these rows are image"):
+        lt.log_evidence(binary, lt.load_data("digits").test)
 
 
 def test_evidence_in_the_datas_units_is_the_density_of_the_data_themselves() -> None:

@@ -244,6 +244,8 @@ def test_rows_that_a_model_made_can_be_given_back_to_it() -> None:
         (lambda m, x: lt.log_evidence(m, x, "naive", distributions=3), "has no option 'distributions'"),
         (lambda m, x: lt.log_evidence(m, x, "importance", 0), "samples must be at least 1"),
         (lambda m, x: lt.bdmc(m, 0), "at least 1"),
+        (lambda m, x: lt.bdmc(m, 2, leapfrog=3), "bdmc has no option 'leapfrog'.*leapfrogs"),
+        (lambda m, x: lt.bdmc(lt.models.autoencoder(event=3, latent=2), 2), "no evidence"),
         (lambda m, x: lt.bdmc(lt.Model(lt.Joint(x=lt.StandardNormal(2))), 5), "no latent variables"),
     ],
 )

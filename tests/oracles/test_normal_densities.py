@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 import latentia as lt
-from latentia.factors.gaussian import FullNormal, tril_of
+from latentia.factors.gaussian import FullNormal, LowRankNormal, tril_of
 from tests.oracles.linear_gaussian import as_multivariate
 from tests.oracles.normals import OPTIONS, PRECISION, made, rows, support
 
@@ -139,3 +139,18 @@ def test_quick_marginals_stay_accurate_in_float32_far_from_the_origin() -> None:
         quick = FullNormal(loc, tril).marginal_log_prob(x, seen)
     exact = FullNormal(loc.double(), tril.double()).marginal_log_prob(x.double(), seen)
     torch.testing.assert_close(quick.double(), exact, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-2, 1e-3])
+def test_a_low_rank_density_keeps_its_digits_beside_small_noise(scale: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    factor = 100 * torch.randn(3, 1, 8, 2, generator=generator)
+    inner, outer = (torch.randn(5, size, generator=generator) for size in (2, 8))
+    x = inner @ factor[0, 0].mT + scale * outer
+    loc, noise = torch.zeros(3, 1, 8), torch.full((3, 1, 8), scale)
+    single = LowRankNormal(loc, factor, noise).log_prob(x)[0]
+    double = LowRankNormal(loc.double(), factor.double(), noise.double()).log_prob(x.double())[0]
+    covariance = factor[0, 0].double() @ factor[0, 0].double().mT + scale**2 * torch.eye(8).double()
+    known = MultivariateNormal(loc[0].double(), covariance).log_prob(x.double())
+    torch.testing.assert_close(double, known, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(single.double(), known, rtol=0, atol=1e-4 + 1e-4 / scale)

@@ -189,6 +189,19 @@ def test_kl_per_dimension_sums_to_the_bounds_kl(digits: Case) -> None:
     assert "nats per example" in above.get_ylabel()
 
 
+def test_kl_per_dimension_of_several_layers_says_which_it_is_of() -> None:
+    model = lt.models.helmholtz_machine(4, (3, 12), likelihood="bernoulli")
+    x = (torch.rand(30, 4, generator=torch.Generator().manual_seed(0)) < 0.5).float()
+    display = KLDisplay.from_model(model, x).plot()
+    assert display.figure_.axes[1].get_title(loc="left").startswith("Units of $h_{2}$: ")
+    assert display.caption.startswith(
+        "Units of h2 by their KL(q(u | h1) ‖ p(u)) at draws of h1, mean over 30"
+    )
+    assert "h1 has no KL of single units, as its prior depends on h2" in display.caption
+    scatter = LatentScatterDisplay.from_model(model, x)
+    assert "h2 of encode(x)" in scatter.caption and "Two of the 12 dimensions of h2." in scatter.caption
+
+
 def test_kl_per_dimension_does_not_apply_to_a_full_covariance() -> None:
     model = lt.models.vae(event=3, latent=2, hidden=(4,), covariance=lt.Full())
     with pytest.raises(DoesNotApply, match="single dimensions"):

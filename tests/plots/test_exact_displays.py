@@ -108,6 +108,8 @@ def test_empty_components_are_not_drawn() -> None:
     display = MixtureDisplay(points, means, covariances, [0.999, 0.0005, 0.0005]).plot()
     assert display.drawn == [0] and len(ellipses(display)) == 2
     assert "2 components of a weight below 0.005 are left out" in display.caption
+    one = MixtureDisplay(points, means[:2], covariances[:2], [0.999, 0.001])
+    assert " 1 component of a weight below 0.005 is left out" in one.caption
 
 
 def test_a_mixture_of_factor_analysers_has_its_latents_integrated_out(analysers: Case) -> None:
@@ -120,6 +122,16 @@ def test_a_mixture_of_factor_analysers_has_its_latents_integrated_out(analysers:
     axes = vectors[:, ::-1][:, :2]
     areas = [np.linalg.det(axes.T @ one.numpy() @ axes) for one in whole]
     np.testing.assert_allclose(np.linalg.det(display.covariances), areas, rtol=1e-4)
+
+
+def test_the_means_of_factor_analysers_are_those_at_latents_of_zero() -> None:
+    data = lt.load_data("iris")
+    model = lt.models.mixture_of_factor_analysers(data=data, components=3, latent=2)
+    lt.fit(model, data, steps=3, progress=False)
+    display = ComponentsDisplay.from_model(model, data.train)
+    expected = data.schema.decode("x", model.p["x"].bias.detach()).numpy()
+    np.testing.assert_allclose(display.means, expected, rtol=1e-5)
+    assert display.columns[0] == "sepal length (cm)"
 
 
 @pytest.mark.parametrize("covariance", [lt.Full(), lt.Diagonal(), lt.Spherical(), lt.Tied(), lt.LowRank(1)])
@@ -216,6 +228,7 @@ def test_a_run_gets_the_pictures_that_suit_its_model(mixture: Case, ppca: Case, 
     shared = ["reconstructions", "samples"]
     components = ["loss", "graph", "components", "mixture", "responsibilities", *shared]
     plane = ["loss", "graph", "mixture", "spectrum", *shared, "latent_plane", "latent_scatter"]
+    plane.append("aggregate_posterior")
     for case, expected in ((mixture, components), (analysers, components), (ppca, plane)):
         assert list(pictures(case.model, case.data, case.folder)) == expected
     written = plot_run(mixture.folder, mixture.model, mixture.data)

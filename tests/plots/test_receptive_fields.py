@@ -61,6 +61,18 @@ def test_images_are_a_grid_and_stand_among_the_pictures_of_a_model(tmp_path: Pat
     assert display.save(tmp_path / "fields.png").stat().st_size > 1000
 
 
+def test_the_images_of_all_layers_have_one_size() -> None:
+    random = np.random.default_rng(0)
+    sizes = {"h1": 25, "h2": 8, "h3": 12}
+    display = ReceptiveFieldsDisplay({n: random.normal(size=(k, 1, 8, 6)) for n, k in sizes.items()}).plot()
+    display.figure_.draw_without_rendering()
+    pixels = []
+    for panel in display.figure_.axes[1:]:
+        (left, top), (right, bottom) = panel.transData.transform([(0, 0), (1, 1)])
+        pixels.append((right - left, top - bottom))
+    np.testing.assert_allclose(pixels, np.full((3, 2), pixels[0][0]), rtol=0.01)
+
+
 def test_models_without_binary_layers_have_none() -> None:
     with pytest.raises(DoesNotApply, match="has no layer of binary latent units"):
         ReceptiveFieldsDisplay.from_model(lt.models.vae(4, 2))

@@ -17,7 +17,10 @@ from latentia.report import write_report
 
 from .conftest import Case
 
-ALL = ["loss", "graph", "reconstructions", "samples", "latent_plane", "latent_scatter", "kl_per_dimension"]
+ALL = [
+    *("loss", "graph", "reconstructions", "samples", "latent_plane", "latent_scatter", "kl_per_dimension"),
+    "aggregate_posterior",
+]
 
 
 @pytest.mark.parametrize("name", ["digits", "iris"])

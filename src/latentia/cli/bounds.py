@@ -9,6 +9,7 @@ import torch
 from rich.table import Table
 from rich.text import Text
 
+from ..data import Schema
 from ..evidence import Estimate
 from ..evidence.pareto import TRUSTED, threshold
 from ..exact import is_discrete
@@ -63,7 +64,7 @@ def explained(found: Evaluation) -> Iterator[Text]:
     schema = found.opened.model.schema
     if schema is None or found.best.estimate.units == "model":
         yield Text("Densities in the model's own units.")
-    elif schema.likelihood == "bernoulli":
+    elif _is_discrete(schema):
         yield Text(f"Probabilities of {schema.units}: not to be compared with densities.")
     else:
         yield Text(f"Densities in {schema.units}, the log-Jacobian of preprocessing included.")
@@ -152,7 +153,9 @@ def _what(found: Evaluation, told: Told) -> str:
 
 def _exactly(found: Evaluation) -> Iterator[Text]:
     model = found.opened.model
-    ways = [f"{n} is {'summed' if is_discrete(model.p[n]) else 'integrated'} out" for n in model.latent]
+    summed = [name for name in model.latent if is_discrete(model.p[name])]
+    rest = [name for name in model.latent if name not in summed]
+    ways = [f"{_all(names)} {way} out" for names, way in ((summed, "summed"), (rest, "integrated")) if names]
     how = " and ".join(ways) or "Nothing is latent"
     if any(model.p[name].is_bayesian for name in model.p):
         how += " given what was learnt of the parameters"
@@ -161,6 +164,12 @@ def _exactly(found: Evaluation) -> Iterator[Text]:
     if others and model.latent:
         how += f", and q is the exact posterior, so that {' and '.join(others)} tell the same"
     yield Text(f"{how}: log p(x) is exact.")
+
+
+def _all(names: list[str]) -> str:
+    """Names with their verb: `k is`, `h2 and h1 are`."""
+    *most, last = names
+    return f"{', '.join(most)} and {last} are" if most else f"{last} is"
 
 
 def _columns(found: Evaluation) -> Iterator[Text]:
@@ -197,3 +206,9 @@ def _share(value: float) -> str:
 
 def _bits(estimate: Estimate) -> str:
     return "" if estimate.direction == "none" else f"{estimate.bits_per_dimension:.3f}"
+
+
+def _is_discrete(schema: Schema) -> bool:
+    """Whether the data have probabilities, and no densities: binary entries, categories and counts."""
+    kinds = {column.kind for column in getattr(schema.fields[schema.main], "columns", ())}
+    return schema.likelihood == "bernoulli" or (bool(kinds) and "number" not in kinds)

@@ -26,6 +26,7 @@ from ..factors import (
     Tied,
 )
 from ..factors.relaxed import Relaxed
+from ..joint import Joint
 from ..model import Model
 from ..nets import Table
 
@@ -128,9 +129,11 @@ def unasked(model: Model, objective: Mapping[str, Any]) -> str:
     if objective["name"] == "elbo" or model.q is None:
         return ""
     drawn = ", ".join(model.q.variables)
+    binary = isinstance(model.q, Joint) and all(isinstance(f, Bernoulli) for f in model.q.factors)
+    others = ["wake_sleep", "vimco", "nvil", "reinforce", *(["arm", "disarm"] if binary else [])]
     return (
         f"Objective: {objective['name']}, reweighted wake-sleep, as draws of {drawn} have no gradient; others"
-        f" for discrete latents are wake_sleep, nvil, vimco, arm and disarm"
+        f" for discrete latents are {', '.join(others)}, and elbo with --relaxation concrete"
     )
 
 

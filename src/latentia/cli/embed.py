@@ -36,7 +36,8 @@ def run(
     """Write the code of each row.
 
     It is the mean of q(z | x), beside the row's number in its source (counted from 0) and its label. Of a
-    mixture, columns k=0, k=1, ... hold the responsibilities p(k | x).
+    mixture, columns k=0, k=1, ... hold the responsibilities p(k | x). An upper layer of latents has its mean
+    given the means of the layers before it.
     """
     import sys
 
@@ -71,11 +72,9 @@ def run(
 
 def described(model: Model, codes: Mapping[str, Tensor]) -> str:
     """What the codes are."""
-    from .codes import names_of
+    from .codes import centres_of, names_of
 
     discrete = [name for name, code in codes.items() if "=" in names_of(model, name, code)[0]]
-    vectors = [name for name in codes if name not in discrete and name in model.p and model.p[name].coding]
-    others = [name for name in codes if name not in (*discrete, *vectors)]
     parts = [f"the posterior probabilities of {' and '.join(discrete)}"] if discrete else []
-    parts += [f"the most probable codes of q({', '.join(vectors)} | x)"] if vectors else []
-    return " and ".join([*parts, *([f"the means of q({', '.join(others)} | x)"] if others else [])])
+    centres, mean_field = centres_of(model, [name for name in codes if name not in discrete], "the means")
+    return " and ".join([*parts, *centres]) + mean_field

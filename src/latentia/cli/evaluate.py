@@ -51,14 +51,16 @@ def run(
     from .numbers import plain
     from .output import say, show
     from .plan import planned
-    from .runs import choose, every_split, open_run
+    from .runs import check_limit, choose, every_split, open_run
 
     opened = open_run(folder, run_options, data)
     plan = planned(opened, evidence, diagnostics, seed)
     if opened.is_exact and data is None and row_options.split is None and evidence.methods is None:
         chosen = every_split(opened, row_options.rows)
     else:
-        chosen = [choose(opened, data, row_options.split, row_options.key, row_options.rows)]
+        check_limit(row_options.rows)
+        whole = choose(opened, data, row_options.split, row_options.key, None)
+        chosen = [whole.thinned(row_options.rows)]
     notice = plan.notice(chosen)
     if notice:
         say(notice)

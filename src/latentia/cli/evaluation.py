@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
-from ..diagnostics import ACTIVE, count_active
 from .bounds import MANNER, bounds, cautions, explained, ways_of
 from .measured import Criteria, Evaluation
 from .output import Shown, grid
 from .requested import requested
+from .units import units
 
-SHOWN = 20  # latent dimensions listed one by one
+SHOWN = 20  # components listed one by one
 SIGNS = {"lower": "≥", "exact": "=", "upper": "≤", "estimate": "≈"}
 
 
@@ -78,37 +78,3 @@ def components(found: Evaluation) -> Iterator[Shown]:
             rest = float(shares[order[SHOWN:]].sum())
             yield f"and {len(order) - SHOWN:,} more, {rest:.3f} of the rows together"
         yield Text(f"weight: p({name}); share of rows: the mean of p({name} | x) over the {found.chosen}.")
-
-
-def units(found: Evaluation) -> Iterator[Shown]:
-    """KL and activity of each latent dimension, the largest first, and how many units are active."""
-    kls, activities = found.kl, found.activity
-    entries: list[tuple[str, float | None, float | None]] = []
-    for name in {**kls, **activities}:
-        size = (kls if name in kls else activities)[name].numel()
-        kl = kls[name].flatten().tolist() if name in kls else [None] * size
-        variance = activities[name].flatten().tolist() if name in activities else [None] * size
-        entries += [(f"{name}[{i}]", kl[i], variance[i]) for i in range(size)]
-    entries.sort(key=lambda entry: -max(entry[1] or 0.0, 0.0 if entry[1] is not None else entry[2] or 0.0))
-    table = grid("latent", *["KL, nats"] * bool(kls), *["Var E[u | x]"] * bool(activities))
-    table.add_column("")
-    largest = max((kl for _, kl, _ in entries if kl is not None), default=0.0)
-    for unit, kl_u, variance_u in entries[:SHOWN]:
-        bar = "█" * round(24 * kl_u / largest) if kl_u is not None and largest > 0 else ""
-        idle = variance_u is not None and variance_u <= ACTIVE
-        cells = [value for value, there in ((kl_u, kls), (variance_u, activities)) if there]
-        table.add_row(
-            unit, *("" if v is None else f"{v:.3f}" for v in cells), bar or ("idle" if idle else "")
-        )
-    yield table
-    if len(entries) > SHOWN:
-        rest = [kl for _, kl, _ in entries[SHOWN:] if kl is not None]
-        yield f"and {len(entries) - SHOWN:,} more{f', {sum(rest):.3f} nats together' if rest else ''}"
-    if kls:
-        yield Text("KL: what q(u | x) says of x beyond p(u), on average over the rows.")
-    else:
-        yield Text("KL per dimension: there is none, since q does not factorise over the latent dimensions.")
-    if activities:
-        used, total = count_active({name: variance > ACTIVE for name, variance in activities.items()})
-        rule = f"variance of E[u | x] over rows above {ACTIVE}; Burda et al., 2016"
-        yield Text(f"Active units: {used} of {total} ({rule}).")

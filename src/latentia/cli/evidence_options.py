@@ -29,10 +29,10 @@ class EvidenceOptions:
     methods: Annotated[
         str | None,
         flag(
-            "Which of exact, elbo, importance, naive (draws of the prior) and ais (annealed importance "
-            "sampling, slow).",
-            "exact where the posterior is, else elbo,importance, and exact too where all latents are "
-            "discrete, with at most 2^20 states",
+            "Which of exact (log p(x) itself, where the posterior is exact or all latents are discrete with "
+            "at most 2^20 states), elbo, importance (L_K), naive (draws of the prior) and ais (annealed "
+            "importance sampling, slow). All but exact are lower bounds.",
+            "exact where the posterior is, else elbo,importance, and exact beside them where it can be",
             metavar="NAME,NAME",
         ),
     ] = None
@@ -67,7 +67,7 @@ class DiagnosticOptions:
         Count,
         counted_flag(
             "Where the distance between log p(x) and the ELBO comes from, the family of q or the encoder, on "
-            "the first so many rows (100).",
+            "so many of the rows (100), evenly spread.",
             "ROWS",
         ),
     ] = False

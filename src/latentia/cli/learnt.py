@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -38,7 +39,10 @@ def learnt(run: Run, data: Data, config: Mapping[str, Any], notes: Sequence[str]
         pairs.append((f"weights of {name}", shortened([f"{p:.3f}" for p in probabilities.tolist()], 12)))
     pairs += [(f"learnt scale of {name}", text) for name, text in _scales(model, rows)]
     if model.latent and len(rows) > 1:
-        used, units = count_active(active_units(model, rows))
+        try:
+            used, units = count_active(active_units(model, rows))
+        except ValueError as error:  # a row that is impossible under the model has no posterior
+            used, units, notes = 0, 0, [*notes, f"active units, on {which} rows: {error}"]
         if units:
             pairs.append(("active units", f"{used} of {units}, on {len(rows):,} {which} rows"))
     pairs += [("note", note) for note in notes]
@@ -52,7 +56,7 @@ def _evidence(model: Model, data: Data) -> Pairs:
     for which, rows in (("training", data.train), ("validation", data.valid)):
         if len(rows):
             found = log_evidence(model, rows)
-            error = f" ± {found.se:.2g}" if len(rows) > 1 else ""
+            error = f" ± {found.se:.2g}" if len(rows) > 1 and math.isfinite(found.se) else ""
             inside = _inside(model, rows, found.mean)
             pairs.append((f"log p(x), {which}", f"{found.mean:.3f}{error} nats per row{inside}"))
     return [*pairs, ("units", data.schema.units)]

@@ -12,19 +12,18 @@ from ..diagnostics import (
     Gaps,
     Information,
     Reconstruction,
-    activity,
     calibration,
     collapse_warning,
     inference_gaps,
     information,
-    kl_per_dimension,
     reconstruction_error,
 )
+from ..diagnostics.units import unit_kls, unit_variances
 from ..evidence import Estimate, Sandwich, bdmc, log_evidence
 from ..evidence.criteria import aic, bic, free_parameters
 from .codes import posterior_codes, root_probabilities
 from .plan import Plan, by_method
-from .runs import Chosen, Opened
+from .runs import Chosen, Opened, spread
 
 ORDER = ("none", "lower", "exact", "estimate", "upper")
 
@@ -65,7 +64,7 @@ class Evaluation:
     activity   variance of the posterior mean over rows by latent variable, `[*event]`
     shares     of each discrete latent: its probabilities p(k), and the mean of p(k | x) over rows, `[K]` each
     simulated  bounds from both sides, of rows that the model made: of other data than all the rest
-    gaps       of the first rows
+    gaps       of some of the rows
     """
 
     opened: Opened
@@ -113,7 +112,7 @@ def evaluated(opened: Opened, chosen: list[Chosen], plan: Plan, whole: bool) -> 
     latent, several = bool(model.latent), len(rows) > 1
     exact = opened.is_exact
     continuous = any(model.p[name].coding is None for name in model.latent)
-    moves = activity(model, rows) if latent and several and (continuous or not exact) else None
+    moves = unit_variances(model, rows) if latent and several and (continuous or not exact) else {}
     reconstructed = reconstruction_error(model, rows) if plan.reconstruction else {}
     if isinstance(reconstructed, Reconstruction):
         reconstructed = {model.observed[0]: reconstructed}
@@ -121,8 +120,8 @@ def evaluated(opened: Opened, chosen: list[Chosen], plan: Plan, whole: bool) -> 
         opened,
         plan,
         told,
-        kl={} if exact or not latent else _by_name(opened, kl_per_dimension(model, rows)),
-        activity=_by_name(opened, moves),
+        kl={} if exact or not latent else unit_kls(model, rows),
+        activity=moves,
         shares=_shares(opened, chosen[-1]) if exact else {},
         warning=None if exact else collapse_warning(model, rows),
         criteria=_criteria(opened, told) if exact and whole else None,
@@ -158,14 +157,15 @@ def _sandwich(opened: Opened, plan: Plan, rows: int) -> Sandwich:
 
 
 def _gaps(opened: Opened, chosen: Chosen, told: list[Told], plan: Plan, count: int) -> Gaps:
-    """The gaps of the first rows; exact evidence, or that by annealing, is taken where it is there."""
-    model, rows = opened.model, chosen.rows[:count]
+    """The gaps of so many rows; exact evidence, or that by annealing, is taken where it is there."""
+    model, some = opened.model, spread(len(chosen.rows), count)
+    rows = chosen.rows[some]
     known = next((one.estimate for one in told if one.method in ("exact", "ais")), None)
     if known is None and plan.anneals_its_own_way:
         how = plan.options_of("ais")
         known = log_evidence(model, rows, "ais", plan.samples["ais"], seed=plan.seed, **how)
     elif known is not None:
-        known = replace(known, values=known.values[:count], mc_errors=known.mc_errors[:count])
+        known = replace(known, values=known.values[some], mc_errors=known.mc_errors[some])
     return inference_gaps(model, rows, evidence=known, seed=plan.seed)
 
 
@@ -185,10 +185,3 @@ def _shares(opened: Opened, chosen: Chosen) -> dict[str, tuple[Tensor, Tensor]]:
         return {}
     codes = posterior_codes(opened.model, chosen.rows)
     return {name: (p, codes[name].mean(0)) for name, p in probabilities.items()}
-
-
-def _by_name(opened: Opened, per_unit: Tensor | dict[str, Tensor] | None) -> dict[str, Tensor]:
-    if per_unit is None or isinstance(per_unit, dict):
-        return per_unit or {}
-    p, shape = opened.model.p, tuple(per_unit.shape)
-    return {next(name for name in opened.model.latent if p[name].event == shape): per_unit}

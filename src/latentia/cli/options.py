@@ -214,7 +214,11 @@ class ObjectiveOptions:
     ] = None
     enumerate: Annotated[
         str | None,
-        flag("Discrete latents that are summed over, not drawn: h1 or h1,h2.", metavar="NAME,NAME"),
+        flag(
+            "Of elbo, iwae, renyi, wake_sleep and rws: discrete latents that are summed over, not drawn: "
+            "h1 or h1,h2.",
+            metavar="NAME,NAME",
+        ),
     ] = None
 
 
@@ -257,7 +261,9 @@ class FitOptions:
     checkpoint_every: Annotated[
         int | None, flag("Steps between checkpoints.", "each validation; em: 10", metavar="STEPS")
     ] = None
-    alternate: Annotated[bool | None, flag("Variational EM: update q and p in turn.")] = None
+    alternate: Annotated[
+        bool | None, flag("Update q and p in turn: variational EM, or the phases of wake_sleep.")
+    ] = None
     precision: Annotated[Literal["fp32", "bf16"] | None, flag("Arithmetic of the networks.", "fp32")] = None
     compile: Annotated[
         Literal["auto", "yes", "no"] | None, flag("Compile the step: auto does in long runs.", "auto")
@@ -335,5 +341,7 @@ class RowOptions:
     split: Annotated[
         Literal["train", "valid", "test"] | None, flag("Which split of the run's own data.", "test")
     ] = None
-    rows: Annotated[int | None, flag("Only the first so many rows.", "all", metavar="N")] = None
+    rows: Annotated[
+        int | None, flag("Only so many rows: the first, or in evaluate evenly spread.", "all", metavar="N")
+    ] = None
     key: Annotated[str | None, flag("Which array of an NPZ file.", metavar="NAME")] = None

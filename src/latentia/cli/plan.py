@@ -11,7 +11,7 @@ from ..data import Rows
 from ..errors import UsageError
 from ..evidence import Estimate, log_evidence
 from ..evidence.ais import Annealing
-from ..evidence.enumeration import is_enumerable
+from ..evidence.enumeration import state_count
 from ..evidence.methods import METHODS, path_start
 from ..exact import NotExactError
 from ..factor import NotEnumerableError
@@ -21,6 +21,7 @@ from .runs import Chosen, Opened
 from .settings import names_in
 
 MANY = 2_000_000  # draws that take long enough to be announced
+SUMMED = 50_000_000  # states of all rows that do
 ANNEALING = ("chains", "distributions", "schedule")
 
 
@@ -34,6 +35,7 @@ class Plan:
     start      of annealing: "prior" or "q"
     asked      whether the methods were named, not chosen here
     simulated, gaps, simulations  rows of BDMC and of the gaps, simulations of the calibration; or None
+    states     of the discrete latents, which "exact" sums over; 0 where it sums over none
     """
 
     methods: tuple[str, ...]
@@ -47,6 +49,7 @@ class Plan:
     information: bool
     reconstruction: bool
     seed: int
+    states: int = 0
 
     def options_of(self, method: str) -> dict[str, Any]:
         """The keywords of log_evidence for a method."""
@@ -82,6 +85,11 @@ class Plan:
         if annealed * how.chains * how.distributions * how.leapfrogs > MANY:
             return f"annealing with {self.annealed}: fewer rows, chains or distributions make it shorter"
         draws = max((self.samples[m] for m in self.methods if m in ("importance", "naive")), default=0)
+        if "exact" in self.methods and rows * self.states > SUMMED:
+            return (
+                f"summing over {self.states:,} latent states on {where}: --rows, or "
+                f"--methods elbo,importance, make it shorter"
+            )
         if rows * draws > MANY:
             return f"estimating on {where}, with {draws:,} draws a row: --rows and --samples make it shorter"
         return ""
@@ -112,6 +120,7 @@ def planned(opened: Opened, evidence: EvidenceOptions, diagnostics: DiagnosticOp
         information=diagnostics.information,
         reconstruction=diagnostics.reconstruction,
         seed=seed,
+        states=0 if opened.is_exact else state_count(opened.model.p, opened.model.latent),
     )
     _check(opened.model, plan, [*given, *["start"] * (evidence.start is not None)])
     return plan
@@ -131,7 +140,10 @@ def by_method(model: Model, rows: Rows, method: str | None, samples: int | None,
     """log_evidence. Raises UsageError for the exact method where there is no closed form."""
     try:
         return log_evidence(model, rows, method, samples, **options)
-    except (NotExactError, NotEnumerableError) as error:
+    except NotExactError as error:
+        how = "importance and ais bound log p(x)"
+        raise UsageError(f"the method exact does not suit this model: {error.reason}; {how}") from error
+    except NotEnumerableError as error:
         raise UsageError(f"the method exact does not suit this model: {error}") from error
 
 
@@ -139,7 +151,7 @@ def _methods(opened: Opened, asked: str | None) -> tuple[str, ...]:
     if asked is None and opened.is_exact:
         return ("exact",)
     if asked is None:
-        exactly = ("exact",) if is_enumerable(opened.model.p, opened.model.latent) else ()
+        exactly = ("exact",) if state_count(opened.model.p, opened.model.latent) else ()
         return ("elbo", "importance", *exactly)
     named = names_in(asked)
     for name in named:

@@ -51,7 +51,7 @@ def gaps(found: Gaps, example: str) -> Iterator[Shown]:
     """Where the distance between log p(x) and the ELBO comes from."""
     family, evidence = type(found.family).__name__.lower(), found.evidence
     rows = counted(len(found.best.values), "row")
-    table = grid(f"gaps of q, first {rows}", f"nats per {example}", "± rows", "± Monte Carlo")
+    table = grid(f"gaps of q, {rows}", f"nats per {example}", "± rows", "± Monte Carlo")
     first = HELD.get(evidence.direction, "log p(x), about")
     how = "exact" if evidence.direction == "exact" else evidence.name
     table.add_row(f"{first}, {how}", f"{evidence.mean:.3f}", error(evidence.se), error(evidence.mc_error))
@@ -65,7 +65,7 @@ def gaps(found: Gaps, example: str) -> Iterator[Shown]:
         table.add_row(name, f"{one.mean:.3f}", error(one.se), error(one.mc_error))
     yield table
     yield Text(
-        "approximation gap: what the family of q costs, a richer one (--covariance, a flow) would gain it; "
+        "approximation gap: what the family of q costs, a richer one (--covariance full) would gain it; "
         "amortisation gap: what it costs that one encoder serves all rows, a larger one would gain it."
     )
     yield Text(f"{found.direction}.")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from .._words import counted
 from ..archive import load_model
@@ -63,15 +64,22 @@ class Opened:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Rows to work on, and how to name them."""
+    """Rows to work on, and how to name them; `of` so many, where they stand for more."""
 
     rows: Rows
     source: str
     split: str | None
+    of: int | None = None
 
     def __str__(self) -> str:
         where = self.source if self.split is None else f"{self.source}, {self.split} split"
-        return f"{where}, {counted(len(self.rows), 'row')}"
+        part = "" if self.of in (None, len(self.rows)) else f" of {self.of:,}"
+        return f"{where}, {counted(len(self.rows), 'row')}{part}"
+
+    def thinned(self, count: int | None) -> Chosen:
+        """At most `count` of the rows, evenly spread: files may be sorted, and the first rows alike."""
+        total = len(self.rows)
+        return self if count is None else replace(self, rows=self.rows[spread(total, count)], of=total)
 
 
 def open_run(folder: Path, options: RunOptions, data: str | None = None) -> Opened:
@@ -131,7 +139,7 @@ def recorded(run: Path) -> Settings:
 
 def choose(opened: Opened, data: str | None, split: str | None, key: str | None, limit: int | None) -> Chosen:
     """The rows to work on: all of DATA, or a split of the run's own (test, unless told otherwise)."""
-    _check_limit(limit)
+    check_limit(limit)
     source = opened.settings["data"].get("source")
     if data is not None and split is not None and located(data) != source:
         raise UsageError(
@@ -148,13 +156,20 @@ def choose(opened: Opened, data: str | None, split: str | None, key: str | None,
 
 
 def every_split(opened: Opened, limit: int | None) -> list[Chosen]:
-    """The rows of each split of the run's own data, or the first so many of each."""
-    _check_limit(limit)
+    """The rows of each split of the run's own data, or so many of each, evenly spread."""
+    check_limit(limit)
     own = opened.data()
-    return [Chosen(rows[:limit], own.name, split) for split, rows in own.splits.items() if len(rows)]
+    whole = [Chosen(rows, own.name, split) for split, rows in own.splits.items() if len(rows)]
+    return [one.thinned(limit) for one in whole]
 
 
-def _check_limit(limit: int | None) -> None:
+def spread(total: int, count: int) -> Tensor:
+    """At most `count` of the numbers below `total`, evenly spread and in order."""
+    return torch.arange(total) if count >= total else torch.arange(count) * total // count
+
+
+def check_limit(limit: int | None) -> None:
+    """Raise UsageError for no rows at all."""
     if limit is not None and limit < 1:
         raise UsageError(f"--rows must be at least 1, got {limit}")
 

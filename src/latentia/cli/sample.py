@@ -43,6 +43,7 @@ def run(
     z is drawn from p(z), then x from p(x | z), in the data's own columns, order and units.
     """
     from ..errors import UsageError
+    from .codes import parents_of_data
     from .output import ending, say
     from .runs import open_run
     from .values import deliver, model_values
@@ -57,6 +58,7 @@ def run(
     mean = kind == ".png" if mean is None else mean
     values = model_values(model).sample(number, seed=seed, mean=mean)
     deliver(out, kind, model, {"sample": values})
-    latent = ", ".join(model.latent)
+    latent, parents = ", ".join(model.latent), ", ".join(parents_of_data(model))
     drawn = f"draws of {latent} and x" if latent else "draws of x"
-    say(f"{number:,} {f'means of p(x | {latent}) at drawn {latent}' if mean else drawn}, seed {seed}")
+    means = f"means of p(x | {parents}) at drawn {parents}" if parents else "times the mean of p(x)"
+    say(f"{number:,} {means if mean else drawn}, seed {seed}")

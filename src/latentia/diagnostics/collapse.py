@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..exact import is_discrete
 from .units import active_units, count_active, total_kl
 
 if TYPE_CHECKING:
@@ -14,6 +15,10 @@ MORE_USE = (
     "a warm-up of beta (linear_warmup, --warmup), free bits (--free-bits), a smaller beta, or networks of "
     "more capacity"
 )
+MORE_USE_OF_CODES = (
+    "more samples of rws or vimco (samples=, --samples), whose bounds cost an idle unit less, a smaller "
+    "learning rate, or networks of more capacity"
+)
 
 
 def collapse_warning(model: Model, rows: Any) -> str | None:
@@ -21,7 +26,8 @@ def collapse_warning(model: Model, rows: Any) -> str | None:
     else None.
 
     Collapsed: the total KL is below 0.1 nat, or no unit is active. Mostly collapsed: fewer than half of
-    the units are active.
+    the units are active. The remedies are those of the elbo, or of bounds of several samples where all
+    latents are discrete.
 
     Bowman et al. (2016), "Generating sentences from a continuous space"; Lucas et al. (2019), "Don't
     blame the ELBO!".
@@ -31,17 +37,18 @@ def collapse_warning(model: Model, rows: Any) -> str | None:
         model.q is not None and not model.q[name].has_density for name in model.latent
     ):
         return None
+    remedies = MORE_USE_OF_CODES if all(is_discrete(model.p[v]) for v in model.latent) else MORE_USE
     kl = total_kl(model, rows)
     used, units = count_active(active_units(model, rows)) if len(rows) > 1 else (1, 1)
     if kl < COLLAPSED or (units and used == 0):
         return (
             f"The posterior has collapsed: q(z | x) is the prior whatever x is (KL {kl:.2g} nats, "
-            f"{used} of {units} units active), so z says nothing about x. Fit again with {MORE_USE}."
+            f"{used} of {units} units active), so z says nothing about x. Fit again with {remedies}."
         )
     if used < units / 2:
         return (
             f"Most of the posterior has collapsed: {used} of {units} latent units are active, and the "
             f"others follow the prior. A smaller latent size would do as well; to use more units, fit with "
-            f"{MORE_USE}."
+            f"{remedies}."
         )
     return None

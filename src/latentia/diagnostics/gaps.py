@@ -121,10 +121,10 @@ def inference_gaps(
 
     evidence   log p(x): "exact" (where possible, the default), "ais" (the default elsewhere) or "importance",
                with the defaults of `log_evidence`; or an Estimate of these rows that is already there
-    family     of q*: Diagonal(), Full() or LowRank(r)
+    family     of q*: Diagonal(), Full() or LowRank(r); a flow is not offered
     samples    draws per row with which both ELBOs are measured: fresh ones for q*, not those it was fitted
                with
-    steps, lr  of Adam, which fits q* to all rows at once (see `fit_posteriors`)
+    steps, lr  of Adam, which fits q* to all rows at once, from the model's own q on (see `fit_posteriors`)
 
     It takes as long as 8 x `steps` passes of the decoder over the rows, and the evidence beside: a hundred
     rows say much. Both gaps are non-negative up to their errors; `Gaps.direction` says what they bound.
@@ -147,7 +147,7 @@ def inference_gaps(
     known = evidence if isinstance(evidence, Estimate) else _evidence(model, rows, evidence, seed)
     _check_same(model, rows, known)
     numbered = replace(rows, tensors={**rows.tensors, "row": torch.arange(len(rows), device=rows.device)})
-    best = fit_posteriors(model, rows, family, steps=steps, lr=lr, seed=seed)
+    best = fit_posteriors(model, rows, family, start=model.q, steps=steps, lr=lr, seed=seed)
     one = _elbos(best, numbered, samples, known.units, seed + 1)
     other = _elbos(model, rows, samples, known.units, seed + 1)
     found, amortised, gap = _measured(one), _measured(other), _measured(one - other)

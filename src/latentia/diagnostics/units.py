@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..factors.kl import closed_kl_entries
+from ..joint import is_latent
 from ..noise import Noise
 from ..objectives.elbo import analytic_kl, elbo
 from ._rows import PerUnit, batches, one_or_all
@@ -27,25 +28,32 @@ def activity(model: Model, rows: Any) -> PerUnit:
     """Var_x E_q(u|x)[u] of each latent unit, float64 `[*event]`: how much its posterior mean moves with
     the data.
 
+    The mean is that of `Model.encode`: of q(u | parents), latent parents at their own means (mean field).
     A dict for several latent variables; categorical ones, whose codes have no variance, are left out.
     Raises ValueError for fewer than two rows, and for a model without a density q.
 
     Burda, Grosse & Salakhutdinov (2016), section 5.2.
     """
+    return one_or_all(unit_variances(model, rows))
+
+
+def unit_variances(model: Model, rows: Any) -> dict[str, Tensor]:
+    """`activity` by name, of however many variables."""
     if not model.latent:
         model.require_density()
         raise ValueError(f"{model.p.equation()} has no latent variables, and so no units")
     rows = model.rows(rows)
     if len(rows) < 2:
         raise ValueError("a variance over rows needs at least two of them")
-    means = model.encode(rows)
-    named = means if isinstance(means, Mapping) else {model.latent[0]: means}
-    found = {
+    means, first = model.encode(rows), model.batch(rows, slice(1))
+    named = (
+        means if isinstance(means, Mapping) else {next(n for n in model.latent if is_latent(n, first)): means}
+    )
+    return {
         name: mean.double().var(0, correction=0)
         for name, mean in named.items()
         if name in model.p and model.p[name].coding is None
     }
-    return one_or_all(found)
 
 
 def active_units(model: Model, rows: Any, threshold: float = ACTIVE) -> PerUnit:
@@ -67,16 +75,23 @@ def count_active(active: PerUnit) -> tuple[int, int]:
 
 
 def kl_per_dimension(model: Model, rows: Any, seed: int = 0) -> PerUnit | None:
-    """Mean over the rows of KL(q(u | x) || p(u | .)) in nats, float64 `[*event]` for each latent
+    """Mean over the rows of KL(q(u | .) || p(u | .)) in nats, float64 `[*event]` for each latent
     variable: a dict for several.
 
-    It is the closed form, and so exists where both distributions factorise over the event; other
-    variables are left out, and None says that none is left (a full or low-rank q has one KL for the whole
-    vector). Where p(u | .) has latent parents they are drawn once per row, by `seed`.
+    It is the closed form, and so exists where both distributions factorise over the event and p(u | .) has
+    no parent that q draws after u; other variables are left out, and None says that none is left (a full or
+    low-rank q has one KL for the whole vector). Latent parents are drawn once per row, by `seed`: of
+    q(z1 | x) q(z2 | z1) and p(z2) p(z1 | z2), z2 has E_q(z1|x) KL(q(u | z1) || p(u)), which is not the KL
+    of q(u | x), and z1 has none.
     """
+    return one_or_all(found) if (found := unit_kls(model, rows, seed)) else None
+
+
+def unit_kls(model: Model, rows: Any, seed: int = 0) -> dict[str, Tensor]:
+    """`kl_per_dimension` by name, of however many variables."""
     model.require_density()
     if model.q is None:
-        return None
+        return {}
     noise = Noise(seed, model.device, model.dtype)
     rows = model.rows(rows)
     sums: dict[str, Tensor] = {}
@@ -92,7 +107,7 @@ def kl_per_dimension(model: Model, rows: Any, seed: int = 0) -> PerUnit | None:
                 size = len(next(iter(values.values())))
                 part = entries.mean(0) * size
                 sums[name] = part if name not in sums else sums[name] + part
-    return one_or_all({name: part.cpu() / len(rows) for name, part in sums.items()}) if sums else None
+    return {name: part.cpu() / len(rows) for name, part in sums.items()}
 
 
 def total_kl(model: Model, rows: Any, seed: int = 0) -> float:

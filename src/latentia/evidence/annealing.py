@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..exact import is_discrete
+from ..factors import Categorical
 from ..joint import MASK, Joint, Values, is_latent, total
 from ..noise import Noise
 from .hmc import State, adapted, state_at, transition
@@ -212,11 +213,14 @@ class Moves:
         return {**latents, name: states[(scores + gumbel).argmax(0)]}
 
     def _flip(self, name: str, latents: Latents, now: Tensor, beta: float) -> tuple[Latents, Tensor]:
-        """Metropolis: a random unit of each chain's binary vector turned over; now is log f_beta there."""
+        """Metropolis: a random entry of each chain's vector takes another value; now is log f_beta there."""
         value = latents[name].flatten(2)
         shape = (*value.shape[:2], 1)
         unit = torch.randint(value.shape[-1], shape, generator=self.generator, device=value.device)
-        turned = value.scatter(-1, unit, 1 - value.gather(-1, unit)).reshape(latents[name].shape)
+        factor = self.path.p[name]
+        codes = factor.classes if isinstance(factor, Categorical) else 2
+        step = torch.randint(1, codes, shape, generator=self.generator, device=value.device)
+        turned = value.scatter(-1, unit, (value.gather(-1, unit) + step) % codes).reshape(latents[name].shape)
         then = self.path.at({**latents, name: turned}, beta)
         uniform = torch.rand(then.shape, generator=self.generator, device=then.device)
         accept = uniform.log() < then - now

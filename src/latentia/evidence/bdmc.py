@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .._compiling import Compile, pays
 from .._door import in_model_units
+from .._words import did_you_mean
 from ..joint import names_of
 from ..noise import Noise
 from .ais import Annealing, ais, executor, reverse_ais
@@ -89,9 +90,14 @@ def bdmc(
     """
     if n < 1:
         raise ValueError(f"the number of simulated rows must be at least 1, got {n}")
+    model.require_density()
     if not model.latent:
         raise ValueError(f"{model.p.equation()} has no latent variables: log p(x) is exact")
-    model.require_density()
+    for name in annealing:
+        if name not in Annealing.__dataclass_fields__:
+            raise ValueError(
+                f"bdmc has no option {name!r}{did_you_mean(name, Annealing.__dataclass_fields__)}"
+            )
     how, noise = Annealing(chains=chains, **annealing), Noise(seed, model.device, model.dtype)
     first = path_start(model, start)
     values, truth = simulated(model, n, noise, inputs)

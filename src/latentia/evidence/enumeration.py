@@ -114,13 +114,12 @@ def summed_out(terms: Sequence[Tensor], places: Sequence[int]) -> list[Tensor]:
     return kept
 
 
-def is_enumerable(p: Joint, latents: Sequence[str]) -> bool:
-    """Whether the latents are discrete and have at most 2^20 states together."""
+def state_count(p: Joint, latents: Sequence[str]) -> int:
+    """How many states the latents have together; 0 where one is not discrete, or they are too many to sum."""
     try:
-        p.states(latents)
+        return math.prod(len(values) for values in p.states(latents).values()) if latents else 0
     except NotEnumerableError:
-        return False
-    return bool(latents)
+        return 0
 
 
 def has_labels(batch: Mapping[str, Tensor], latents: Sequence[str]) -> bool:

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from .._compiling import Compile, pays
 from .._words import did_you_mean
+from ..data import Table
+from ..errors import DataError
 from ..joint import MASK, names_given, names_of
 from ..noise import Noise, mixed_seed
 from .estimate import Estimate, concatenate
@@ -27,6 +29,7 @@ from .methods import (
 from .pareto import threshold
 
 if TYPE_CHECKING:
+    from ..data import Rows
     from ..model import Model
 
 FEW = 3.0  # below this effective sample size an importance estimate rests on a handful of draws
@@ -49,7 +52,8 @@ def log_evidence(
     """log p(x) of each row, or a bound on it, with its errors.
 
     method   "exact": by enumeration and linear-Gaussian algebra (see Exact), the default where q is Exact,
-             nothing is latent, or all latents are discrete with at most 2^20 states together;
+             nothing is latent, or all latents are discrete with at most 2^12 states together (it serves up
+             to 2^20, in minutes for thousands of rows);
              "importance": L_K with K = `samples` (default 1,000) draws from q, the default elsewhere;
              "naive": K draws from the prior; "elbo": the ELBO by `samples` draws (default 100); "ais":
              annealed importance sampling with `samples` chains (default 16), whose options are those of
@@ -64,7 +68,8 @@ def log_evidence(
              where there is no compiler they run as they are
 
     Returns an Estimate. Raises ValueError for an unknown method or option, a variable that cannot be
-    enumerated, samples below 1, rows the model does not fit, or a deterministic q, of which only the ELBO
+    enumerated, samples below 1, rows the model does not fit, or were read in another way (another scaling or
+    binarisation), or a deterministic q, of which only the ELBO
     speaks, and NotExactError for "exact" where there is no closed form.
     """
     method = default_method(model) if method is None else method
@@ -74,11 +79,14 @@ def log_evidence(
     if units not in ("data", "model"):
         raise ValueError(f"units must be 'data' or 'model', got {units!r}")
     samples = METHODS[method] if samples is None else samples
+    if not isinstance(samples, int):
+        raise ValueError(f"samples must be a whole number, got {samples!r}")
     if samples < 1:
         raise ValueError(f"samples must be at least 1, got {samples}")
     if method != "elbo":
         model.require_density()
     rows = model.rows(x)
+    _require_same_units(model, rows)
     chosen = names_given(enumerate)
     states = enumerated_states(model, method, chosen)
     live = max(1, live_entries(model.device) // (model.widest * states))
@@ -125,6 +133,25 @@ def log_evidence(
         k_hat=whole.get("k_hat"),
         caution=caution,
     )
+
+
+def _require_same_units(model: Model, rows: Rows) -> None:
+    """Raise DataError for rows whose numbers mean something else than those that the model was fitted to."""
+    own, other = model.schema, rows.schema
+    if own is None or own == other:
+        return
+    remedy = "pass the data as they are, a table or an array, and the model reads them itself"
+    for name in own.fields.keys() & other.fields.keys():
+        mine, theirs = own.fields[name], other.fields[name]
+        if mine.measure != theirs.measure:
+            raise DataError(f"the model is of {mine.measure}, and these rows are {theirs.measure}: {remedy}")
+        if isinstance(mine, Table) and isinstance(theirs, Table):
+            for one, two in zip(mine.columns, theirs.columns, strict=True):
+                if (one.shift, one.scale) != (two.shift, two.scale):
+                    raise DataError(
+                        f"column {one.name!r} of these rows was standardised in another way than that of the "
+                        f"model: {remedy}"
+                    )
 
 
 ADVICE = {

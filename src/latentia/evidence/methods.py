@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from .._words import did_you_mean
-from ..exact import Exact, Inference, is_discrete
+from ..exact import Exact, Inference, NotExactError, is_discrete
 from ..joint import Joint
 from ..noise import Noise
 from .ais import Annealing, ais, executor
-from .enumeration import StateSum, has_labels, is_enumerable
+from .enumeration import StateSum, has_labels, state_count
 from .importance import Weighed, Weigher, elbo_by_groups, importance
 
 if TYPE_CHECKING:
@@ -61,6 +61,10 @@ class Work(NamedTuple):
     enumerate: tuple[str, ...] = ()
 
 
+FEW_STATES = 2**12
+"""Up to so many states of discrete latents a sum over all of them costs about what 1,000 draws do."""
+
+
 def live_entries(device: torch.device) -> int:
     """Entries of the widest layer, times samples, that live at a time: on a CPU few enough for its cache."""
     return 2**20 if device.type == "cpu" else 2**22
@@ -96,8 +100,11 @@ def enumerated_states(model: Model, method: str, names: Sequence[str]) -> int:
 
 
 def default_method(model: Model) -> str:
-    """ "exact" where it can be: nothing is latent, q is exact, or all latents can be enumerated."""
-    if model.q is None or model.q.exact or is_enumerable(model.p, model.latent):
+    """ "exact" where it is cheap: nothing is latent, q is exact, or all latents are discrete with few states.
+
+    With more states than `FEW_STATES`, up to 2^20, "exact" is there for who asks for it.
+    """
+    if model.q is None or model.q.exact or 0 < state_count(model.p, model.latent) <= FEW_STATES:
         return "exact"
     return "importance"
 
@@ -153,7 +160,13 @@ def _exactly(model: Model) -> Estimator:
 
     def estimate(batch: dict[str, Tensor], noise: Noise) -> Answer:
         whole = summed is not None and not has_labels(batch, latents)
-        value = summed(batch) if whole and summed is not None else posterior.log_evidence(batch)
+        try:
+            value = summed(batch) if whole and summed is not None else posterior.log_evidence(batch)
+        except NotExactError as error:
+            if isinstance(q, Exact):
+                raise
+            remedy = "bound log p(x) by method='importance' or method='ais'"
+            raise NotExactError(error.reason, remedy) from error
         return Answer(value, torch.zeros_like(value), "exact")
 
     return estimate

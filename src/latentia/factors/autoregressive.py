@@ -29,6 +29,10 @@ class AutoregressiveBernoulli(Factor):
     """
 
     def __init__(self, size: int) -> None:
+        if type(size) is not int:
+            raise ValueError(
+                f"an AutoregressiveBernoulli is a vector of size entries, such as 20, got {size!r}"
+            )
         super().__init__(event=size)
         self.bias = nn.Parameter(torch.zeros(size))
         self.weight = nn.Parameter(torch.zeros(size, size))

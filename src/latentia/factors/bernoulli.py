@@ -14,8 +14,9 @@ from torch.distributions import Distribution, Independent
 from .._recorded import recorded
 from ..factor import Moments
 from ..noise import BoundNoise
-from ..numerics import softplus, sum_event
+from ..numerics import log_bernoulli, softplus, sum_event
 from ._tabular import Tabular, log_beta, log_odds, plain, refuse_large, seen_of
+from .lookup import binary_vectors
 from .priors import Beta
 
 
@@ -43,10 +44,10 @@ class BernoulliVector(Independent[LogitBernoulli]):
         logits, size = self.base_dist.logits, self.reinterpreted_batch_ndims
         apart = 0 < size == value.ndim - 1 < logits.ndim - 1 and logits.shape[-1 - size] == 1 < len(value)
         if not apart:
+            if observed is None:
+                return log_bernoulli(logits, value, size)
             entries = self.base_dist.log_prob(value)
-            if observed is not None:
-                entries = torch.where(observed, entries, torch.zeros_like(entries))
-            return sum_event(entries, size)
+            return sum_event(torch.where(observed, entries, torch.zeros_like(entries)), size)
         logits = logits.flatten(-size).squeeze(-2)  # [*lead, D]
         ones = value.to(logits).flatten(1)  # [B, D]
         zeros = 1 - ones
@@ -97,12 +98,8 @@ class Bernoulli(Tabular):
 
     def support(self) -> Tensor:
         """Every binary value, `[2^D, *event]`, in the order of counting with the first entry the slowest."""
-        size = math.prod(self.event)
-        refuse_large(f"Bernoulli of event {self.event}", 2**size)
-        like = next(self.parameters(), torch.empty(0))
-        places = torch.arange(size - 1, -1, -1, device=like.device)
-        bits = torch.arange(2**size, device=like.device).unsqueeze(-1) >> places & 1  # [2^D, D]
-        return bits.to(like.dtype).reshape(-1, *self.event)
+        refuse_large(f"Bernoulli of event {self.event}", 2 ** math.prod(self.event))
+        return binary_vectors(self.event).to(next(self.parameters(), torch.empty(0)))
 
     def statistics(
         self,

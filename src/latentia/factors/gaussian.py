@@ -264,25 +264,34 @@ class LowRankNormal(Distribution):
         return self.transform(noise, self.loc.new_empty((*shape[:-1], self.factor.shape[-1])).normal_())
 
     def _capacitance(self) -> tuple[Tensor, Tensor]:
-        """W / scale, and the Cholesky factor of I + W^T diag(scale^-2) W."""
+        """W / scale, and the Cholesky factor of C = I + W^T diag(scale^-2) W in float64: beside small noise C
+        is nearly singular.
+        """
         with torch.autocast(self.loc.device.type, enabled=False):
             scaled = self.factor / self.scale.unsqueeze(-1)
-            identity = torch.eye(scaled.shape[-1], dtype=scaled.dtype, device=scaled.device)
-            return scaled, torch.linalg.cholesky(identity + scaled.mT @ scaled)
+            exact = scaled.double()
+            identity = torch.eye(scaled.shape[-1], dtype=exact.dtype, device=scaled.device)
+            return scaled, torch.linalg.cholesky(identity + exact.mT @ exact)
 
     def log_det(self) -> Tensor:
         """log det of the covariance."""
         _, tril = self._capacitance()
-        return 2 * (tril.diagonal(dim1=-2, dim2=-1).log().sum(-1) + self.scale.log().sum(-1))
+        log_det = tril.diagonal(dim1=-2, dim2=-1).log().sum(-1).to(self.scale.dtype)
+        return 2 * (log_det + self.scale.log().sum(-1))
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """By x = loc + W eta + noise at eta's posterior mean m, where nothing large cancels:
+        (x - loc)^T Sigma^-1 (x - loc) = |(x - loc - W m) / scale|^2 + |m|^2.
+        """
         scaled, tril = self._capacitance()
         whitened = (value - self.loc) / self.scale
-        projected = (scaled * whitened.unsqueeze(-1)).sum(-2)
-        shrunk = torch.linalg.solve_triangular(tril, projected.unsqueeze(-1), upper=False).squeeze(-1)
-        distance: Tensor = whitened.square().sum(-1) - shrunk.square().sum(-1)
-        log_det = tril.diagonal(dim1=-2, dim2=-1).log().sum(-1) + self.scale.log().sum(-1)
-        return -0.5 * distance - log_det - HALF_LOG_TWO_PI * self.loc.shape[-1]
+        with torch.autocast(value.device.type, enabled=False):
+            pull = torch.einsum("...dr,...d->...r", scaled.double(), whitened.double())
+            mean = torch.cholesky_solve(pull.unsqueeze(-1), tril).squeeze(-1).to(whitened.dtype)
+            error = whitened - torch.einsum("...dr,...r->...d", scaled, mean)
+        distance = error.square().sum(-1) + mean.square().sum(-1)
+        log_det = tril.diagonal(dim1=-2, dim2=-1).log().sum(-1).to(distance.dtype)
+        return -0.5 * distance - log_det - self.scale.log().sum(-1) - HALF_LOG_TWO_PI * self.loc.shape[-1]
 
     def entropy(self) -> Tensor:
         """(log det Sigma + D (1 + log 2 pi)) / 2: may be negative."""

@@ -129,6 +129,10 @@ class Normal(Tabular):
         """sigma = link(raw) + floor."""
         return self.link(raw) + self.floor
 
+    def raw_of(self, scale: Tensor) -> Tensor:
+        """The raw scales whose `scale_of` this is; of one below the floor, that of the floor."""
+        return self._raw(scale - self.floor)
+
     def _raw(self, excess: Tensor) -> Tensor:
         """The raw scales that the link takes to `excess`, which is sigma - floor; 0 to a tiny one."""
         excess = excess.clamp(min=SMALLEST_EXCESS * (self.floor + 1e-6))

@@ -160,7 +160,8 @@ class StraightThrough(Relaxed):
 def set_temperature(q: object, temperature: float | Tensor) -> None:
     """Set the temperature of every relaxed factor of q; a 0-d tensor where it changes during a run.
 
-    Raises ValueError where q has none, and unless the temperature is positive.
+    Raises ValueError where q has none, and unless the temperature is positive; a tensor is looked at where
+    that costs nothing, in eager steps on the CPU.
     """
     names = getattr(q, "variables", ())
     relaxed = [factor for factor in (q[name] for name in names) if isinstance(factor, Relaxed)]  # type: ignore[index]
@@ -179,7 +180,7 @@ def set_temperature(q: object, temperature: float | Tensor) -> None:
 
 def refuse_temperature(temperature: float) -> None:
     """Raise ValueError unless a temperature is positive and finite."""
-    if not 0 < temperature < math.inf:
+    if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
         raise ValueError(
             f"a temperature must be positive, got {temperature}: the discrete draw is its limit at 0, where "
             f"there is no gradient; use 0.1 to 1"

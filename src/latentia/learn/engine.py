@@ -79,8 +79,8 @@ def _ascent_direction(
     """The report of a step, the loss's gradient for each parameter, and the gradient's norm."""
     loss, report = step(values, noise, numbers)
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-    squares = [gradient.square().sum() for gradient in gradients if gradient is not None]
-    return report, gradients, torch.stack(squares).sum().sqrt()
+    norms = torch._foreach_norm([gradient for gradient in gradients if gradient is not None])
+    return report, gradients, torch.linalg.vector_norm(torch.stack(norms))
 
 
 def _one_graph() -> AbstractContextManager[Any]:

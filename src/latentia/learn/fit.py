@@ -97,7 +97,9 @@ def fit(
     starts       how many starts, each with its own seed; the one with the best objective is kept, with
                  sampled E-steps the one with the best log p(x)
     tol          converged when the objective per example changes by at most `tol` (1e-7) times its size, or 1
-    estep        "exact" (default), "hard" (the most probable latents) or "sampled" (one draw of them)
+    estep        "exact" (default): log p(x) never falls; "hard", the most probable latents: log p(x, z) never
+                 does; "sampled", one draw of them: each M-step maximises log p(x, z) at its draws, as a wake
+                 phase does, and no objective need rise
     priors       conjugate priors by variable, such as {"k": Dirichlet(2.0)}: the estimate is then the MAP
     chunk        rows held at a time; by default as many as keep the memory small
     climbs       L-BFGS iterations (20) in an M-step without closed form, as a network's; all rows' posteriors

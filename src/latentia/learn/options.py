@@ -48,6 +48,8 @@ def chosen(
 
     enumerated: latents that the objective is told to sum over.
     """
+    if objective is not None and not callable(objective):
+        raise UsageError(f"the objective is a function, such as lt.wake_sleep, got {objective!r}")
     for factory in LEARNT.values():
         if objective is factory:
             raise UsageError(
@@ -104,8 +106,8 @@ def checked_keywords(
     own = [p.name for p in parameters[4:] if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
     for name in keywords:
         if name not in own:
-            hint = did_you_mean(name, [*own, *others]) or f"; it takes {', '.join(own) or 'none'}"
-            raise UsageError(f"{who} has no option {name!r}{hint}")
+            hint = did_you_mean(name, [*own, *others])
+            raise UsageError(f"{who} has no option {name!r}; it takes {', '.join(own) or 'none'}{hint}")
     return dict(keywords)
 
 
@@ -184,5 +186,5 @@ def fingerprint(rows: Rows) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for name, tensor in sorted(rows.tensors.items()):
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).numpy().data)
     return digest.hexdigest()

@@ -34,7 +34,8 @@ def check_start(em: EM, start: str) -> None:
         raise UsageError("start='model' begins at the parameters as they are: leave out starts=")
     if start != "model" and math.prod(sizes) > len(next(iter(em.held.values()))):
         raise UsageError(
-            f"{math.prod(sizes):,} components are more than the {em.size:,} rows: use at most as many"
+            f"{math.prod(sizes):,} components are more than the {em.size:,} rows that are learnt from: use "
+            f"at most as many"
         )
     if em.starts > 1 and em.states and not sizes:
         raise UsageError(
@@ -101,12 +102,18 @@ def compressed(model: Model, rows: Rows) -> dict[str, Tensor] | None:
 
 def _features(em: EM) -> Tensor:
     """The observed variables of all rows side by side, `[N, F]`, less their means; 0 in holes."""
-    rows = []
+    size, start = len(next(iter(em.held.values()))), 0
+    features, total, count = torch.empty(size, 0), torch.zeros(()), torch.zeros(())
     for values in em.chunks(em.rows):
         observed = [name for name in em.model.p if name in values and not is_latent(name, values)]
-        rows.append(torch.cat([_entries(em.model.p[n], n, values) for n in observed], 1).cpu())
-    features = torch.cat(rows)
-    return (features - features.nanmean(0)).nan_to_num()
+        part = torch.cat([_entries(em.model.p[n], n, values) for n in observed], 1).cpu()
+        if start == 0:
+            features = part.new_empty(size, part.shape[1])
+        features[start : start + len(part)] = part
+        start += len(part)
+        total, count = total + part.nansum(0).double(), count + part.isfinite().sum(0)
+    features -= (total / count.clamp(min=1)).to(features)
+    return features.nan_to_num_()
 
 
 def _entries(factor: Factor, name: str, values: Mapping[str, Tensor]) -> Tensor:
@@ -125,7 +132,7 @@ def _clusters(features: Tensor, count: int, seed: int) -> Tensor:
 
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(features), generator=generator)[: max(SAMPLED, count)]
-    kmeans = KMeans(count, n_init=1, random_state=seed % 2**32)
+    kmeans = KMeans(count, n_init=1, random_state=seed % 2**32, copy_x=False)  # the chosen are a copy
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fewer distinct rows than clusters: EM names the empty components
         kmeans.fit(features[chosen].numpy())
@@ -144,7 +151,8 @@ def _linear_maps(em: EM, start: str, labels: Tensor | None, generator: torch.Gen
         if not isinstance(factor, LinearNormal) or name in em.exact:
             continue
         rows = torch.cat([_entries(factor, name, values) for values in em.chunks(em.rows)])
-        rows = torch.where(rows.isnan(), rows.nanmean(0).nan_to_num(), rows)
+        if name + MASK in em.held:
+            rows = torch.where(rows.isnan(), rows.nanmean(0).nan_to_num(), rows)
         states = None if factor.states is None else _states_of(em, factor.given[0], factor.states, labels)
         known = factor.states is None or states is not None
         if start == "random" or factor.latent >= rows.shape[1] or not known:

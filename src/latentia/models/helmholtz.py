@@ -101,7 +101,7 @@ def categorical_vae(
     The other arguments are those of `vae`. Raises ValueError for fewer than 1 code or 2 classes. Jang, Gu &
     Poole (2017), "Categorical reparameterization with Gumbel-softmax"; Maddison, Mnih & Teh (2017).
     """
-    if latent < 1 or classes < 2:
+    if not (isinstance(latent, int) and isinstance(classes, int) and latent >= 1 and classes >= 2):
         raise ValueError(f"at least 1 code of 2 classes is needed, got latent={latent}, classes={classes}")
     shape, likelihood, missing = suited(event, likelihood, missing, data)
     encode, decode = nets_for(hidden, conv, channels, activation, missing)
@@ -119,10 +119,10 @@ def categorical_vae(
 def _checked(layers: Sequence[int]) -> tuple[int, ...]:
     """The sizes of the layers. Raises ValueError for none, and for one below 1."""
     sizes = (layers,) if isinstance(layers, int) else tuple(layers)
-    if not sizes or any(size < 1 for size in sizes):
+    if not sizes or any(type(size) is not int or size < 1 for size in sizes):
         raise ValueError(
             f"a Helmholtz machine needs at least 1 layer of at least 1 unit, such as layers=(200, 200), got "
-            f"layers={layers}"
+            f"layers={layers!r}"
         )
     return sizes
 

@@ -31,6 +31,8 @@ from ._likelihoods import Likelihood, column_kinds, observed_factor, suited
 if TYPE_CHECKING:
     from ..data import Data
 
+MOST_NUMBERS = 2**30  # of all covariances together
+
 
 @seeded
 def gaussian_mixture(
@@ -52,8 +54,9 @@ def gaussian_mixture(
                  can close in on one point, and the likelihood grows without end
     data         chooses the event as the command line does; the model takes its schema
 
-    Raises ValueError for sizes below 1, a covariance other than Diagonal() of images, and data that are not
-    numbers. Dempster, Laird & Rubin (1977), section 4.3; Bishop (2006), section 9.2.
+    Raises ValueError for sizes below 1, a covariance other than Diagonal() of images, full covariances of
+    more than 2^30 numbers (4 GiB), and data that are not numbers. Dempster, Laird & Rubin (1977), section
+    4.3; Bishop (2006), section 9.2.
     """
     shape = _shape_for("normal", event, components, data)
     image = len(shape) > 1
@@ -65,6 +68,12 @@ def gaussian_mixture(
             f"those (for the command line save them first, numpy.save('flat.npy', ...))"
         )
     outputs = (2 * shape[0], *shape[1:]) if image else gaussian_outputs(shape[0], covariance)
+    numbers = components * math.prod(shape) * (math.prod(shape) + 1) // 2
+    if covariance == Full() and numbers > MOST_NUMBERS:
+        raise ValueError(
+            f"{components:,} full covariances of {shape[0]:,} columns are {numbers:,} numbers: use "
+            f"Diagonal() or LowRank(rank), or fewer components"
+        )
     x = Normal(Table(components, outputs), given="k", covariance=covariance, floor=floor)
     p = Joint(k=Categorical(components), x=x)
     return Model(p, Exact(p), data.schema if data is not None else None)

@@ -11,7 +11,8 @@ from typing import TypeGuard
 import torch
 from torch import Tensor
 
-from ..exact import Inference
+from ..exact import Inference, is_discrete
+from ..factors.relaxed import Relaxed
 from ..joint import MASK, Completion, Densities, Joint, Values, average, is_latent, names_given, total
 from ..noise import Source
 
@@ -19,11 +20,20 @@ from ..noise import Source
 def has_draws(q: Inference | None, values: Values) -> TypeGuard[Joint]:
     """Whether q draws anything: not where it is p's own posterior, nor where each of its variables is given.
 
-    There the ELBO has the gradient that an estimator would estimate. Raises ValueError without a q.
+    There the ELBO has the gradient that an estimator would estimate. Raises ValueError without a q, and for
+    relaxed draws.
     """
     if q is None:
         raise ValueError("nothing is latent, so no gradient is to be estimated: elbo is exact here")
-    return isinstance(q, Joint) and bool(latent_in(q, values))
+    latents = latent_in(q, values) if isinstance(q, Joint) else []
+    for name in latents:
+        factor = q[name]
+        if isinstance(factor, Relaxed) and factor.relaxes:
+            raise ValueError(
+                f"q draws {name!r} from {type(factor).__name__}, whose draws have a gradient of their own, "
+                f"and this objective is for discrete draws: use elbo or iwae, or leave out the relaxation"
+            )
+    return bool(latents)
 
 
 def latent_in(q: Joint, values: Values) -> list[str]:
@@ -35,6 +45,21 @@ def drawn_without_gradient(done: Completion) -> list[str]:
     """The variables whose draw has no gradient although parameters decide it, as all discrete ones."""
     drawn = (name for name in done.log_q if name not in done.enumerated)
     return [name for name in drawn if not done.values[name].requires_grad and done.log_q[name].requires_grad]
+
+
+def scored_in(q: Joint, done: Completion, who: str) -> list[str]:
+    """The variables whose gradient is estimated: those drawn without one.
+
+    who: the estimator. Raises ValueError where q has no discrete latent at all, so that it has nothing to do.
+    """
+    scored = drawn_without_gradient(done)
+    drawn = (q[name] for name in q.variables if q[name].has_density)
+    if not scored and torch.is_grad_enabled() and not any(is_discrete(factor) for factor in drawn):
+        raise ValueError(
+            f"{who} estimates gradients that discrete draws lack, and each latent of this q has one of its "
+            f"own: use elbo or iwae"
+        )
+    return scored
 
 
 def constant_draws(

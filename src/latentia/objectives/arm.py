@@ -15,7 +15,7 @@ from ..exact import Inference
 from ..factors import Bernoulli
 from ..joint import Completion, Joint, Values, total
 from ..noise import Request, Source
-from ._draws import drawn_without_gradient, evidence_terms, has_draws, latent_in
+from ._draws import evidence_terms, has_draws, latent_in, scored_in
 from .bound import Bound
 from .elbo import direction_of, elbo
 
@@ -77,12 +77,12 @@ def _from_pairs(
     layers = [latent for latent in latent_in(q, values) if learns and _is_thresholded(q, latent)]
     branches = Branches(noise, layers)
     done = q.complete(values, branches, samples * (1 + len(layers)))
-    scored = drawn_without_gradient(done)
+    scored = scored_in(q, done, name)
     for latent in scored:
         if latent not in layers:
             raise ValueError(
                 f"q draws {latent!r} from {type(q[latent]).__name__}, and {name} is for Bernoulli latents: "
-                f"use vimco, Reinforce or wake_sleep, or enumerate {latent!r} with elbo"
+                f"use vimco, Reinforce or wake_sleep, or elbo with each discrete latent in enumerate="
             )
     log_p = p.log_probs(done.values)
     terms = evidence_terms(done, log_p)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from ..exact import Exact, Inference
-from ..factor import Factor
+from ..factor import Factor, NotEnumerableError
 from ..factors.kl import closed_kl, closed_kl_entries, has_closed_kl
 from ..factors.relaxed import Concrete, Relaxed, set_temperature
 from ..joint import (
@@ -158,11 +158,20 @@ def require_pathwise(q: Inference, done: Completion) -> None:
                     f"discrete and its draws have no gradient: call model.train() to learn, or use "
                     f"torch.no_grad() to evaluate"
                 )
+            few = f"enumerate {name!r}, " if _can_be_listed(q[name]) else ""
             raise ValueError(
                 f"q draws {name!r} from {type(q[name]).__name__}, which cannot be reparameterised, so this "
-                f"objective would train it with a biased gradient: enumerate {name!r}, use an objective for "
-                f"discrete latents (vimco, wake_sleep), or a relaxed factor"
+                f"objective would train it with a biased gradient: {few}use an objective for discrete "
+                f"latents (vimco, wake_sleep), or a relaxed factor"
             )
+
+
+def _can_be_listed(factor: Factor) -> bool:
+    try:
+        factor.support()
+    except NotEnumerableError:
+        return False
+    return True
 
 
 def _at_least(

@@ -17,7 +17,7 @@ from ..factor import Factor
 from ..joint import Joint, Values, total
 from ..nets import MLP, fold
 from ..noise import Source
-from ._draws import drawn_without_gradient, evidence_terms, has_draws
+from ._draws import evidence_terms, has_draws, scored_in
 from .bound import Bound
 from .elbo import direction_of, elbo
 
@@ -114,7 +114,7 @@ class Reinforce(nn.Module):
             return elbo(p, q, values, noise, samples=samples)
         done = q.complete(values, noise, samples)
         log_p = p.log_probs(done.values)
-        scored = drawn_without_gradient(done)
+        scored = scored_in(q, done, self.__name__)
         climbed = total(log_p.values()) - sum(done.log_q[name] for name in done.log_q if name not in scored)
         for name in scored:
             signal = learning_signal(p, q, name, log_p, done.log_q)
@@ -162,7 +162,7 @@ class Reinforce(nn.Module):
 
     def _remember(self, place: int, signal: Tensor) -> None:
         """Move the running mean and variance towards the batch's, unless they are not finite."""
-        variance, mean = torch.var_mean(signal, correction=0)
+        variance, mean = torch.var_mean(signal, correction=0)  # of all rows, whatever their weight
         before = self.running[place]
         after = torch.lerp(torch.stack([mean, variance]), before, self.decay)
         before.copy_(torch.where(after.isfinite(), after, before))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..exact import Inference
+from ..factors.relaxed import set_temperature
 from ..joint import Joint, Values, average, names_given
 from ..noise import Source
 from .bound import Bound, Direction
@@ -27,6 +28,7 @@ def renyi(
     *,
     samples: int = 5,
     alpha: float = 0.5,
+    temperature: float | Tensor | None = None,
     enumerate: Sequence[str] = (),
 ) -> Bound:
     """L_alpha(x) = 1 / (1 - alpha) log E_q[(p(x, z) / q(z | x))^(1 - alpha)], the mean being that of K draws.
@@ -34,6 +36,7 @@ def renyi(
     samples    K, draws of z per example
     alpha      1 is the ELBO, 0 the importance-weighted bound L_K; the larger, the lower the bound. As alpha
                grows q seeks one mode of the posterior, as it falls q covers all
+    temperature   of the relaxed factors in q, as in `iwae`
     enumerate  discrete latents summed over exactly instead of drawn, by name
 
     For the same draws it never increases in alpha, so for alpha >= 0 its mean is at most E[L_K] and a lower
@@ -43,10 +46,12 @@ def renyi(
 
     Li & Turner (2016), theorems 1 and 2.
     """
-    if isinstance(alpha, Tensor) or not math.isfinite(alpha):
+    if not isinstance(alpha, int | float) or not math.isfinite(alpha):
         raise ValueError(f"alpha must be a finite number, the same at each step, got {alpha}")
     if q is None:
         raise ValueError("nothing is latent, so there is nothing to weigh: elbo is exact here")
+    if temperature is not None:
+        set_temperature(q, temperature)
     done = q.complete(values, noise, samples, enumerate=names_given(enumerate))
     require_pathwise(q, done)
     direction: Direction = direction_of(p, q, values, done.enumerated)

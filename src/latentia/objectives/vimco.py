@@ -13,7 +13,7 @@ from torch import Tensor
 from ..exact import Inference
 from ..joint import Joint, Values, total
 from ..noise import Source
-from ._draws import drawn_without_gradient, has_draws
+from ._draws import has_draws, scored_in
 from .bound import Bound
 from .elbo import direction_of, elbo
 
@@ -27,7 +27,7 @@ def vimco(p: Joint, q: Inference | None, values: Values, noise: Source, *, sampl
         grad L_K = E[sum_k (L - L_-k) grad log q(z_k | x) + sum_k w_k / sum_j w_j grad log w_k].
 
     Latents that can be reparameterised keep their pathwise gradient. Raises ValueError for K = 1, which
-    leaves no other weight.
+    leaves no other weight, and for a q without discrete latents.
 
     Mnih & Rezende (2016), "Variational inference for Monte Carlo objectives", eqs. 7 to 9.
     """
@@ -41,7 +41,7 @@ def vimco(p: Joint, q: Inference | None, values: Values, noise: Source, *, sampl
     log_w = p.log_prob(done.values) - total(done.log_q.values())
     value = torch.logsumexp(log_w, dim=0) - math.log(samples)
     direction = direction_of(p, q, values)
-    scored = drawn_without_gradient(done)
+    scored = scored_in(q, done, "vimco")
     if not scored:
         return Bound(value, value, {}, direction)
     score = total(done.log_q[name] for name in scored)
@@ -53,9 +53,13 @@ def vimco(p: Joint, q: Inference | None, values: Values, noise: Source, *, sampl
 def learning_signals(log_w: Tensor) -> Tensor:
     """L - L_-k, `[K, B]`: L_-k is the bound with log w_k replaced by the mean of the other log weights.
 
-    Sums of the weights before and after k, never a difference of sums: one weight may outweigh all others.
+    Weights of zero are left out of that mean, and where all others are zero it is 0: any number will do that
+    does not depend on draw k. Sums of the weights before and after k, never a difference of sums: one weight
+    may outweigh all others.
     """
-    others = (log_w.sum(0) - log_w) / (len(log_w) - 1)
+    there = ~log_w.isneginf()
+    known = torch.where(there, log_w, torch.zeros_like(log_w))
+    others = (known.sum(0) - known) / (there.sum(0) - there.long()).clamp(min=1)
     none = torch.full_like(log_w[:1], -math.inf)
     before = torch.cat([none, torch.logcumsumexp(log_w, 0)[:-1]])
     after = torch.cat([torch.logcumsumexp(log_w.flip(0), 0)[:-1].flip(0), none])

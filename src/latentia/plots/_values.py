@@ -157,6 +157,16 @@ def latent_variable(model: Model, name: str | None) -> str:
     return found[0] if name is None else name
 
 
+def one_space(model: Model, name: str | None) -> str:
+    """`latent_variable`, but DoesNotApply where none is named and components have a latent space each."""
+    from ..exact import Exact, is_discrete
+
+    found = latent_variable(model, name)
+    if name is None and isinstance(model.q, Exact) and any(is_discrete(model.q[n]) for n in model.q):
+        raise DoesNotApply(f"{model.p.equation()}: {found!r} means another thing in each component")
+    return found
+
+
 def codes_of(model: Model, rows: Rows, name: str) -> Floats:
     """The posterior means of a latent variable, `[N, M]`."""
     means = model.encode(rows)

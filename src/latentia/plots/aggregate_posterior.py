@@ -17,7 +17,7 @@ from ..factors.gaussian import FullNormal, tril_of
 from ..noise import Noise
 from . import _canvas as canvas
 from ._display import Display, DoesNotApply
-from ._values import Floats, latent_variable, some_rows
+from ._values import Floats, one_space, some_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,14 +77,15 @@ class AggregatePosteriorDisplay(Display):
         limit: int = 2000,
         seed: int = 0,
     ) -> AggregatePosteriorDisplay:
-        """A draw for each of the first `limit` rows, along `dims` (default: the first two) of `variable`.
+        """A draw for each of at most `limit` rows, along `dims` (default: the first two) of `variable`.
 
-        Raises DoesNotApply for a model without a continuous latent variable with a density q, or one whose
-        prior is given something observed; ValueError for dimensions that are not there.
+        Raises DoesNotApply for a model without a continuous latent variable with a density q, one whose prior
+        is given something observed, and, unless `variable` is given, one whose components have a latent space
+        each; ValueError for dimensions that are not there.
         """
         from .. import diagnostics
 
-        name, rows = latent_variable(model, variable), some_rows(model, x, limit)
+        name, rows = one_space(model, variable), some_rows(model, x, limit)
         if name not in model.latent or not model.q[name].has_density:  # type: ignore[index]
             raise DoesNotApply(f"{name!r} has no density q, and so no aggregated posterior")
         names = latents_of(model, model.batch(rows, slice(0, 1)))

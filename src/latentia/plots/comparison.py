@@ -98,9 +98,9 @@ class ComparisonDisplay(Display):
         if self.units:
             text += f" Units: {self.units}."
         if np.isfinite(self.errors).any():
-            text += " Wide pale bars: ± one standard error over rows, most of which the models share."
+            text += " Thick pale bars: ± one standard error over rows."
         if np.isfinite(self.differences).any():
-            text += " Narrow dark bars: ± one paired standard error of the difference to the best."
+            text += " Thin dark bars: ± one paired standard error of the difference to the best."
         if any(len(seeds) > 1 for seeds in self.seeds):
             text += " Grey dots: single seeds."
         if "lower" in self.directions:

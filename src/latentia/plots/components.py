@@ -12,7 +12,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from ..data import Table
-from ..factors.columns import ColumnsDistribution
+from ..factors.columns import Columns
 from . import _canvas as canvas
 from ._display import Display
 from ._gaussians import component_variable, component_weights
@@ -188,7 +188,8 @@ class ComponentsDisplay(Display):
 def _written(value: float, spread: float) -> str:
     """A number with two digits of its column's standard deviation."""
     digits = 1 - math.floor(math.log10(spread / 2)) if spread > 0 else 2
-    return f"{value:.{min(max(digits, 0), 6)}f}".replace("-", "\N{MINUS SIGN}")
+    shown = min(max(digits, 0), 6)
+    return f"{round(value, shown) + 0.0:.{shown}f}".replace("-", "\N{MINUS SIGN}")
 
 
 @torch.no_grad()
@@ -203,8 +204,9 @@ def _profiles(model: Model, rows: Rows, view: View, component: str) -> tuple[Flo
     field = None if model.schema is None else model.schema.fields.get(view.name)
     if not isinstance(field, Table):
         return means, list(view.columns), np.nanstd(values, axis=0).tolist()
-    distribution = model.p[view.name].distribution(*model.p.parents(view.name, {component: codes}))
-    pieces = distribution.split() if isinstance(distribution, ColumnsDistribution) else []
+    factor, pieces = model.p[view.name], []
+    if isinstance(factor, Columns) and factor.given == (component,):
+        pieces = factor.distribution(*model.p.parents(view.name, {component: codes})).split()
     parts, names, spread = [], [], []
     for j, column in enumerate(field.columns):
         seen = values[:, j][np.isfinite(values[:, j])]

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _canvas as canvas
-from ._display import Display, DoesNotApply
-from ._values import Floats, codes_of, latent_variable, some_rows
+from ._display import Display
+from ._values import Floats, codes_of, one_space, some_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,6 +32,7 @@ class LatentScatterDisplay(Display):
     names    of the axes, in mathematical notation
     prior    whether the prior is standard normal: two circles then hold half and 95 percent of it
     others   how many further latent dimensions there are
+    of       the latent variable, where there are several
     """
 
     title = "Latent space"
@@ -46,6 +47,7 @@ class LatentScatterDisplay(Display):
         names: Sequence[str] = ("$z_{0}$", "$z_{1}$"),
         prior: bool = True,
         others: int = 0,
+        of: str = "",
     ) -> None:
         self.codes: Floats = np.asarray(codes, dtype=np.float64)
         if self.codes.ndim != 2 or self.codes.shape[1] not in (1, 2):
@@ -54,7 +56,7 @@ class LatentScatterDisplay(Display):
         if self.labels is not None and self.labels.shape != self.codes.shape[:1]:
             raise ValueError(f"labels must be [{len(self.codes)}], one for each row, got {self.labels.shape}")
         self.classes, self.label, self.names = tuple(classes), label, tuple(names)
-        self.prior, self.others = prior, others
+        self.prior, self.others, self.of = prior, others, of
 
     @classmethod
     def from_model(
@@ -71,12 +73,9 @@ class LatentScatterDisplay(Display):
         Raises DoesNotApply for a model without a continuous latent variable, and, unless `variable` is given,
         for one whose components have a latent space each.
         """
-        from ..exact import Exact, is_discrete
         from ..factors import StandardNormal
 
-        name = latent_variable(model, variable)
-        if variable is None and isinstance(model.q, Exact) and any(is_discrete(model.q[n]) for n in model.q):
-            raise DoesNotApply(f"{model.p.equation()}: {name!r} means another thing in each component")
+        name = one_space(model, variable)
         rows = some_rows(model, x, limit)
         codes = codes_of(model, rows, name)
         size = codes.shape[1]
@@ -93,6 +92,7 @@ class LatentScatterDisplay(Display):
             names=[canvas.unit_name(name, dim if size > 1 else None) for dim in dims_shown],
             prior=name in model.p and isinstance(model.p[name], StandardNormal),
             others=size - len(dims_shown),
+            of=name if len(model.latent) > 1 else "",
         )
 
     @property
@@ -106,12 +106,18 @@ class LatentScatterDisplay(Display):
     @property
     def caption(self) -> str:
         what = "encode(x), the mean of the posterior," if self.prior else "encode(x)"
+        what = f"{self.of} of encode(x)" if self.of else what
         text = f"{what} for each of {len(self.codes):,} rows."
         if self.labels is not None:
             how = f"Against {self.label}" if self.flat and self._groups() is None else f"Colour: {self.label}"
             text += f" {how}, which the model has not seen."
         if self.others:
-            text += f" Two of {self.others + 2} latent dimensions."
+            of = (
+                f"the {self.others + 2} dimensions of {self.of}"
+                if self.of
+                else f"{self.others + 2} latent dimensions"
+            )
+            text += f" Two of {of}."
         if self.prior and not self.flat:
             text += " The circles hold half and 95 percent of the prior."
         return text

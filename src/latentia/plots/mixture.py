@@ -137,7 +137,9 @@ class MixtureDisplay(Display):
         what = "each component" if count > 1 else "p(x)"
         text = f"{len(self.points):,} rows, and {what} at {at} {shares} percent of it."
         if len(self.drawn) < count:
-            text += f" {count - len(self.drawn)} components of a weight below {LIGHT} are left out."
+            left = count - len(self.drawn)
+            what = "component of a weight below {} is" if left == 1 else "components of a weight below {} are"
+            text += f" {left} {what.format(LIGHT)} left out."
         if self.responsibilities is not None:
             text += f" The colour of a point mixes those of its components by p({self.component} | x)."
         if self.projected:

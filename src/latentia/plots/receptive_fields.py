@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 IMAGES, ACROSS = 40, 10  # fields of a layer that are shown as images, and in a row
 UNITS, COLUMNS = 20, 30  # units and columns of a table shown
-WIDTH = 6.4  # inches
+GAP = 3  # pixels of the picture between images
+WIDTH, BESIDE, NAME = 6.4, 1.1, 0.3  # inches: the picture; its heading and caption; a layer's name
 DREAMS = 2000  # draws of p whose mean the other units stand at
 
 
@@ -112,8 +113,8 @@ class ReceptiveFieldsDisplay(Display):
             names = max(len(self.columns[i]) for i in self.places)
             each = max(1.6, 0.17 * max(rows)) + 0.5 + 0.06 * min(names, 30)
             return max(WIDTH, 1.6 + 0.3 * len(self.places)), 0.5 + each * len(rows)
-        height, width = next(iter(self.fields.values())).shape[2:]
-        return WIDTH, 0.5 + sum(self._heights) * WIDTH / ACROSS * height / width
+        inches = WIDTH / (ACROSS * self._cell[1])  # of a pixel
+        return WIDTH, BESIDE + NAME * len(rows) + sum(self._heights) * inches
 
     @property
     def caption(self) -> str:
@@ -134,8 +135,19 @@ class ReceptiveFieldsDisplay(Display):
 
     @property
     def _heights(self) -> list[float]:
-        """Of each layer's panel, in rows of images, its name's among them."""
-        return [0.5 - len(units) // -ACROSS if self.images else 1.0 for units in self.order.values()]
+        """Of each layer's panel without its name: of images in pixels, so that those of all layers have one
+        size.
+        """
+        if not self.images:
+            return [1.0 for _ in self.fields]
+        return [-(len(units) // -ACROSS) * self._cell[0] - GAP for units in self.order.values()]
+
+    @property
+    def _cell(self) -> tuple[int, int]:
+        """Height and width of an image and the gap beside it, in pixels of the picture."""
+        height, width = next(iter(self.fields.values())).shape[2:]
+        times = enlargement(height, width)
+        return height * times + GAP, width * times + GAP
 
     def draw(self, ax: Axes) -> None:
         order = self.order
@@ -152,9 +164,8 @@ class ReceptiveFieldsDisplay(Display):
             canvas.title(panel, f"${label}$, colours to ±{most:.2g}", canvas.NORMAL)
 
     def _draw_images(self, ax: Axes, fields: Floats) -> None:
-        show(ax, mosaic(coloured(fields), min(ACROSS, len(fields)), (0.0, 1.0), gap=3))
-        width = fields.shape[3] * enlargement(*fields.shape[2:])
-        ax.set_xlim(-0.5, ACROSS * (width + 3) - 3.5)  # few units are no larger than many
+        show(ax, mosaic(coloured(fields), min(ACROSS, len(fields)), (0.0, 1.0), gap=GAP))
+        ax.set_xlim(-0.5, ACROSS * self._cell[1] - GAP - 0.5)  # few units are no larger than many
         ax.set_anchor("NW")
 
     def _draw_table(self, ax: Axes, name: str, units: Sequence[int], fields: Floats) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from ._display import Display, DoesNotApply
 from ._values import some_rows
+from .aggregate_posterior import AggregatePosteriorDisplay
 from .components import ComponentsDisplay
 from .graph import GraphDisplay
 from .kl_per_dimension import KLDisplay
@@ -28,7 +29,15 @@ if TYPE_CHECKING:
     from ..learn import Run
     from ..model import Model
 
-OF_ROWS = ("reconstructions", "mixture", "responsibilities", "latent_scatter", "kl_per_dimension")
+OF_ROWS = (
+    "reconstructions",
+    "mixture",
+    "responsibilities",
+    "latent_scatter",
+    "kl_per_dimension",
+    "aggregate_posterior",
+)
+PLOTTED = 1000  # rows whose posteriors are held against each other
 FEW = 100  # test rows: below it, pictures show all rows
 
 
@@ -73,6 +82,7 @@ def pictures(
         "latent_plane": lambda: LatentPlaneDisplay.from_model(model, x),
         "latent_scatter": lambda: LatentScatterDisplay.from_model(model, x),
         "kl_per_dimension": lambda: KLDisplay.from_model(model, x),
+        "aggregate_posterior": lambda: AggregatePosteriorDisplay.from_model(model, x, limit=PLOTTED),
     }
     if run is not None:
         makers = {"loss": lambda: LossDisplay.from_run(run, em=_bayesian(model)), **makers}

@@ -163,8 +163,13 @@ def _inverse_root(precision: Tensor) -> Tensor:
 
     The inverse itself is never factorised: rounding may leave it with an eigenvalue below 0.
     """
-    upper = torch.linalg.cholesky(precision.flip(-2, -1)).flip(-2, -1)  # precision = U U^T
-    return _inverse(upper.mT)
+    flipped, fault = torch.linalg.cholesky_ex(precision.flip(-2, -1))
+    if fault.any():
+        raise torch.linalg.LinAlgError(  # type: ignore[attr-defined]
+            "the posterior of the Gaussian latents is beyond the arithmetic: the noise is some 10^10 times "
+            "smaller than what it is added to; standardise the data, or raise the floor of the scales"
+        )
+    return _inverse(flipped.flip(-2, -1).mT)  # precision = U U^T
 
 
 def _inverse(tril: Tensor) -> Tensor:

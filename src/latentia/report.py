@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ._files import atomic_write
+from .data.schema import spread
 from .evidence import Estimate, log_evidence
 from .evidence.criteria import aic, bic, free_parameters
 from .evidence.estimate import MEANING
@@ -88,6 +89,7 @@ def write_report(
         for name, display in pictures(model, data, folder, rows).items()
     ]
     of, exact = "", model.q is None or model.q.exact
+    some = data.splits[split][spread(len(data.splits[split]), ROWS)]
     criteria: list[str] = []
     names: Sequence[str] = ()
     if estimates is None and exact:
@@ -95,9 +97,10 @@ def write_report(
         estimates = [log_evidence(model, data.splits[name]) for name in names]
         criteria = _criteria(model, dict(zip(names, estimates, strict=True)))
     elif estimates is None:
-        estimates = _estimates(model, data.splits[split][:ROWS], seed)
-        count, total = len(estimates[0].values), len(data.splits[split])
-        of = f" Estimated on {'all' if count == total else 'the first'} {count:,} {split} rows."
+        estimates = _estimates(model, some, seed)
+        count, total = len(some), len(data.splits[split])
+        part = f"all {count:,}" if count == total else f"{count:,} of {total:,}"
+        of = f" Estimated on {part} {split} rows."
     title = f"{folder.resolve().name}: a model of {data.name}"
     body = [
         f"<h1>{_text(title)}</h1>",
@@ -106,7 +109,7 @@ def write_report(
         "<h2>How probable the data are</h2>",
         *_evidence(estimates, model, of, names),
         *criteria,
-        *([] if exact else _warning(model, data.splits[split][:ROWS])),
+        *([] if exact else _warning(model, some)),
         *_course(folder),
         "<h2>Pictures</h2>",
         *figures,

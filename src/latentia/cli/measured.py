@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from ..data.schema import spread
 from ..diagnostics import (
     Calibration,
     Gaps,
@@ -23,7 +24,7 @@ from ..evidence import Estimate, Sandwich, bdmc, log_evidence
 from ..evidence.criteria import aic, bic, free_parameters
 from .codes import posterior_codes, root_probabilities
 from .plan import Plan, by_method
-from .runs import Chosen, Opened, spread
+from .runs import Chosen, Opened
 
 ORDER = ("none", "lower", "exact", "estimate", "upper")
 

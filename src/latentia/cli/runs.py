@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from .._words import counted
 from ..archive import load_model
 from ..data import Data, Image, Rows
+from ..data.schema import spread
 from ..errors import ArchiveError, DataError, UsageError
 from ..model import Model
 from .build import build_model, data_from, located
@@ -161,11 +161,6 @@ def every_split(opened: Opened, limit: int | None) -> list[Chosen]:
     own = opened.data()
     whole = [Chosen(rows, own.name, split) for split, rows in own.splits.items() if len(rows)]
     return [one.thinned(limit) for one in whole]
-
-
-def spread(total: int, count: int) -> Tensor:
-    """At most `count` of the numbers below `total`, evenly spread and in order."""
-    return torch.arange(total) if count >= total else torch.arange(count) * total // count
 
 
 def check_limit(limit: int | None) -> None:

@@ -309,6 +309,11 @@ class Rows:
         return values
 
 
+def spread(total: int, count: int) -> Tensor:
+    """The numbers of at most `count` of so many rows, evenly spread: files may be sorted."""
+    return torch.arange(total) if count >= total else torch.arange(count) * total // count
+
+
 def _on(index: Tensor | slice, rows: Tensor) -> Tensor | slice:
     return index if isinstance(index, slice) else torch.as_tensor(index, device=rows.device)
 

@@ -27,6 +27,10 @@ class LogitBernoulli(TorchBernoulli):
         self.logits = self._param = logits
         Distribution.__init__(self, logits.shape, validate_args=False)
 
+    @property
+    def mean(self) -> Tensor:
+        return torch.sigmoid(self.logits)
+
     def expand(self, batch_shape: Any, _instance: Any = None) -> LogitBernoulli:
         return LogitBernoulli(self.logits.expand(batch_shape))
 

@@ -13,7 +13,8 @@ with no others: only there is an upper bound. What is learnt there, that so many
 on real data.
 
 Left, probabilistic PCA, so that log p(x) is known. Right, a VAE, where it is not; walks that begin at
-q(z | x) need far fewer steps. At each T importance sampling, L_K, evaluates p(x, z) as often as AIS does.
+q(z | x) need far fewer steps. At each T importance sampling, L_K, evaluates p(x, z) about as often as AIS
+does, its tuning left out.
 
 Neal (2001), "Annealed importance sampling"; Grosse, Ghahramani & Adams (2015), "Sandwiching the marginal
 likelihood using bidirectional Monte Carlo"; Wu, Burda, Salakhutdinov & Grosse (2017).

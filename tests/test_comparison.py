@@ -180,6 +180,17 @@ def test_bounds_prove_an_order_in_one_direction_only() -> None:
     assert "a comes first" in bounds.winner and "no proof" in bounds.winner
 
 
+def test_the_best_of_the_exact_ones_is_told_of_bounds_that_prove_nothing() -> None:
+    high, low, least = [-1.0, -2.0, -3.0], [-2.0, -3.1, -4.0], [-4.0, -5.2, -6.0]
+    one = comparison(row("ppca", high), row("fa", low), row("vae", least, direction="lower")).winner
+    assert one.endswith("Of vae there is only a lower bound, which proves no order.")
+    bounds = [row(name, least, direction="lower") for name in ("vae", "sbn")]
+    two = comparison(row("ppca", high), row("fa", low), *bounds).winner
+    assert two.endswith("Of vae, sbn there are only lower bounds, which prove no order.")
+    proven = comparison(row("vae", high, direction="lower"), row("ppca", low), row("fa", least)).winner
+    assert "proves no order" not in proven
+
+
 def test_data_read_in_another_way_are_refused_before_anything_is_fitted() -> None:
     grey, black = lt.load_data("digits"), lt.load_data("digits", binarise="threshold")
     model = small_vae(grey)(0)

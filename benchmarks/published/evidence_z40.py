@@ -116,20 +116,8 @@ def main() -> None:
 
 def better_of(annealed: Estimate, from_q: Estimate, count: int) -> Estimate:
     """Of two lower bounds of the same images the one that is higher on average."""
-    first = of_the_first(annealed, count)
+    first = annealed[:count]
     return from_q if from_q.mean > first.mean else first
-
-
-def of_the_first(found: Estimate, count: int) -> Estimate:
-    """The estimate of the first images alone."""
-    return Estimate(
-        found.values[:count],
-        found.mc_errors[:count],
-        found.direction,
-        found.method,
-        found.samples,
-        found.units,
-    )
 
 
 if __name__ == "__main__":

@@ -224,7 +224,10 @@ class Joint(nn.Module):
         log_weight: Tensor | float = -math.log(samples)
         distributions: dict[str, Distribution] = {}
         self._require_variables(enumerate)
-        states = self.states([name for name in enumerate if is_latent(name, filled)])
+        try:
+            states = self.states([name for name in enumerate if is_latent(name, filled)])
+        except NotEnumerableError as error:
+            raise NotEnumerableError(f"{error}; what is left out of enumerate= is drawn") from None
         lead = (*(len(states[name]) for name in states), samples)
         for name in self.variables:
             factor, observed = self[name], filled.get(name + MASK)

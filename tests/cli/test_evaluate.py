@@ -214,7 +214,11 @@ def test_what_does_not_suit_is_one_sentence(cli: Cli, digits_run: Path, words: s
 
 
 def test_what_does_not_suit_an_exact_posterior(cli: Cli, ppca_run: Path) -> None:
-    for words, hint in (("--gaps", "both gaps are zero"), ("--methods ais --start q", "use 'prior'")):
+    for words, hint in (
+        ("--gaps", "both gaps are zero"),
+        ("--methods ais --start q", "use 'prior'"),
+        ("--samples 0", "--samples must be at least 1, got 0"),
+    ):
         done = cli("evaluate", ppca_run, *words.split())
         assert done.code == 2
         assert hint in done.sentence

@@ -88,6 +88,9 @@ def test_pictures_that_do_not_apply_say_why() -> None:
         AggregatePosteriorDisplay.from_model(lt.models.autoencoder(event=3, latent=2), x)
     with pytest.raises(DoesNotApply, match="no continuous latent variable"):
         AggregatePosteriorDisplay.from_model(lt.models.gaussian_mixture(event=3, components=2), x)
+    binary = lt.models.helmholtz_machine(4, (3,), likelihood="bernoulli")
+    with pytest.raises(DoesNotApply, match="'h1' is discrete"):
+        AggregatePosteriorDisplay.from_model(binary, torch.ones(5, 4))
     with pytest.raises(DoesNotApply, match="no latent variable with a density"):
         CalibrationDisplay.from_model(lt.models.autoencoder(event=3, latent=2))
     with pytest.raises(ValueError, match="dims are one or two"):

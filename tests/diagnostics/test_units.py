@@ -147,6 +147,24 @@ def test_the_remedies_of_discrete_latents_are_their_own() -> None:
     assert "beta" not in told and "free bits" not in told
 
 
+def test_units_are_counted_only_where_there_are_some() -> None:
+    p = lt.Joint(k=lt.Categorical(3), x=lt.Bernoulli(lt.MLP(3, 5), given="k"))
+    q = lt.Joint(k=lt.Categorical(lt.MLP(5, 3), given="x"))
+    with torch.no_grad():
+        for parameter in (*q.parameters(), *p["k"].parameters()):
+            parameter.zero_()
+    told = collapse_warning(lt.Model(p, q), torch.ones(6, 5))
+    assert told is not None and "nats)" in told and "units active" not in told
+    alone = collapse_warning(linear_model([0.0, 0.0, 0.0], 1.0), torch.ones(1, 3).double())
+    assert alone is not None and "units active" not in alone
+
+
+def test_a_posterior_that_is_alike_for_all_x_is_not_called_the_prior(x: torch.Tensor) -> None:
+    told = collapse_warning(linear_model([0.0, 0.0, 0.0], 0.5), x)
+    assert told is not None and "the mean of q(z | x) is the same whatever x is" in told
+    assert "is the prior" not in told
+
+
 def test_models_without_a_posterior_are_refused(x: torch.Tensor) -> None:
     encoder = lt.models.autoencoder(event=3, latent=2, hidden=()).double()
     for diagnose in (activity, lt.diagnostics.kl_per_dimension):

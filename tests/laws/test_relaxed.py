@@ -270,8 +270,9 @@ def test_a_temperature_must_be_positive(temperature: float) -> None:
         lt.Concrete(lt.Categorical(3), temperature)
     p, q = pair("bernoulli", lt.Concrete)
     for given in (temperature, torch.tensor(temperature)):
-        with pytest.raises(ValueError, match="a temperature must be positive, got"):
-            lt.elbo(p, q, VALUES, Noise(0, dtype=torch.float64), temperature=given)
+        for objective in (lt.elbo, lt.iwae, lt.renyi):
+            with pytest.raises(ValueError, match="a temperature must be positive, got"):
+                objective(p, q, VALUES, Noise(0, dtype=torch.float64), temperature=given)
     assert q["z"].temperature == 0.5
 
 

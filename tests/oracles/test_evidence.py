@@ -224,6 +224,11 @@ def test_bdmc_brackets_the_evidence_of_its_own_rows() -> None:
     assert found.gaps.shape == (40,) and float(found.gaps.mean()) == pytest.approx(found.gap)
 
 
+def test_one_simulated_row_has_no_error() -> None:
+    text = repr(lt.bdmc(gaussian(), 1, distributions=4, chains=2, leapfrogs=2))
+    assert text.startswith("log p(x) of 1 row simulated") and "nan" not in text
+
+
 def test_rows_that_a_model_made_can_be_given_back_to_it() -> None:
     """Grey images under a Normal likelihood leave the range of the pixels, and have a density there."""
     data = lt.load_data("digits")
@@ -231,6 +236,7 @@ def test_rows_that_a_model_made_can_be_given_back_to_it() -> None:
     found = lt.bdmc(model, 6, distributions=10, chains=2, leapfrogs=2)
     assert found.x.shape == (6, 1, 8, 8) and float(found.x.max()) > 16
     again = lt.log_evidence(model, found.x, "ais", 2, distributions=10, leapfrogs=2)
+    assert found.lower.dimensions == found.upper.dimensions == again.dimensions == 64
     assert float((again.values - found.lower.values).abs().max()) < 60  # nats, of the same scale: 64 pixels
 
 
@@ -238,6 +244,7 @@ def test_rows_that_a_model_made_can_be_given_back_to_it() -> None:
     "call, sentence",
     [
         (lambda m, x: lt.log_evidence(m, x, "ais", distributions=0), "distributions must be at least 1"),
+        (lambda m, x: lt.log_evidence(m, x, "ais", distributions=2.5), "must be a whole number, got 2.5"),
         (lambda m, x: lt.log_evidence(m, x, "ais", schedule="cubic"), "schedule 'cubic' is unknown"),
         (lambda m, x: lt.log_evidence(m, x, "ais", start="p"), "start must be 'prior' or 'q'"),
         (lambda m, x: lt.log_evidence(m, x, "ais", leapfrog=3), "has no option 'leapfrog'.*leapfrogs"),

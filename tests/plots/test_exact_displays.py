@@ -217,6 +217,12 @@ def test_the_learning_curve_of_em_is_one_of_iterations(mixture: Case) -> None:
     assert len(LossDisplay(told, em="log p(x)")._starts()) == 1
 
 
+def test_rounding_is_not_drawn_as_a_rise() -> None:
+    still = LossDisplay({"step": [1, 2], "bound": [-4.66155064, -4.66155058]}, em="log p(x)").plot()
+    low, high = still.ax_.get_ylim()
+    assert low < -4.66155064 < -4.66155058 < high and high - low == pytest.approx(4.66e-3, rel=1e-3)
+
+
 def test_hard_em_climbs_the_joint(tmp_path: Path) -> None:
     case = fitted("iris", tmp_path, "gaussian_mixture", {"components": 2}, estep="hard", steps=3)
     for run in (case.run, case.folder):

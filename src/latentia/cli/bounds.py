@@ -175,12 +175,15 @@ def _all(names: list[str]) -> str:
 def _columns(found: Evaluation) -> Iterator[Text]:
     """What the columns of the table are."""
     drawn = [one.estimate for one in found.told if is_drawn(one.estimate)]
-    text = "± rows: standard error over rows, what other rows would change"
-    if drawn:
-        text += "; ± Monte Carlo: what another seed would"
+    parts = []
+    if any(not math.isnan(one.estimate.se) for one in found.told):
+        parts.append("± rows: standard error over rows, what other rows would change")
+    if any(not math.isnan(one.mc_error) for one in drawn):
+        parts.append("± Monte Carlo: standard error over draws, what another seed would change")
     if any(one.direction == "lower" for one in drawn):
-        text += "; lower: on average at most log p(x)"
-    yield Text(f"{text}.")
+        parts.append("lower: on average at most log p(x)")
+    if parts:
+        yield Text(f"{'; '.join(parts)}.")
     parts = []
     if any(not math.isnan(effective(one)) for one in drawn):
         parts.append("effective: the median effective sample size")

@@ -77,4 +77,4 @@ def components(found: Evaluation) -> Iterator[Shown]:
         if len(order) > SHOWN:
             rest = float(shares[order[SHOWN:]].sum())
             yield f"and {len(order) - SHOWN:,} more, {rest:.3f} of the rows together"
-        yield Text(f"weight: p({name}); share of rows: the mean of p({name} | x) over the {found.chosen}.")
+        yield Text(f"weight: p({name}); share of rows: the mean of p({name} | x) over {found.chosen}.")

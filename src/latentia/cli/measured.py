@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from torch import Tensor
@@ -166,7 +166,7 @@ def _gaps(opened: Opened, chosen: Chosen, told: list[Told], plan: Plan, count: i
         how = plan.options_of("ais")
         known = log_evidence(model, rows, "ais", plan.samples["ais"], seed=plan.seed, **how)
     elif known is not None:
-        known = replace(known, values=known.values[some], mc_errors=known.mc_errors[some])
+        known = known[some]
     return inference_gaps(model, rows, evidence=known, seed=plan.seed)
 
 

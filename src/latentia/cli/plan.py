@@ -102,6 +102,9 @@ def planned(opened: Opened, evidence: EvidenceOptions, diagnostics: DiagnosticOp
     out of range or without effect.
     """
     given = {name: getattr(evidence, name) for name in ANNEALING if getattr(evidence, name) is not None}
+    for flag, count in (("--samples", evidence.samples), ("--elbo-samples", evidence.elbo_samples)):
+        if count < 1:
+            raise UsageError(f"{flag} must be at least 1, got {count}")
     plan = Plan(
         methods=_methods(opened, evidence.methods),
         samples={

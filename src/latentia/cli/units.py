@@ -52,7 +52,11 @@ def _of_kl(found: Evaluation, names: tuple[str, ...]) -> Iterator[Text]:
     """What the column of KL is, and which variables have none."""
     model = found.opened.model
     if not found.kl:
-        why = "q does not factorise" if found.opened.is_exact else "it has no closed form that splits"
+        why = (
+            "the exact posterior need not factorise"
+            if found.opened.is_exact
+            else "it has no closed form that splits"
+        )
         yield Text(f"KL per dimension: there is none, since {why} over the latent dimensions.")
         return
     pairs = {name: kl_pair(model, name) for name in found.kl}

@@ -165,7 +165,9 @@ class Comparison:
         """The best model and how sure that is, in a sentence."""
         ranked = self.ranked
         lead = self.difference(ranked[0].name, ranked[1].name) if len(ranked) > 1 else None
-        return verdict(ranked, lead, self.count)
+        behind = {row.name: self.difference(ranked[0].name, row.name) for row in ranked[2:]}
+        unproven = [name for name, one in behind.items() if one.kind not in ("exact", "at least")]
+        return verdict(ranked, lead, self.count, unproven)
 
     @property
     def notes(self) -> list[str]:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from .._words import shortened
+
 if TYPE_CHECKING:
     from .result import Compared, Difference
 
@@ -36,8 +38,13 @@ def kind_words(row: Compared) -> str:
     return f"{row.direction}, {row.estimates[0].name}"
 
 
-def verdict(ranked: Sequence[Compared], lead: Difference | None, count: int) -> str:
-    """Which model is best, by how much, what that rests on, and whether it may be chance."""
+def verdict(
+    ranked: Sequence[Compared], lead: Difference | None, count: int, unproven: Sequence[str] = ()
+) -> str:
+    """Which model is best, by how much, what that rests on, and whether it may be chance.
+
+    unproven: those behind the second whose numbers are bounds below that of the best, and no proof
+    """
     if not ranked:
         return "No model could be ranked."
     best = ranked[0]
@@ -65,4 +72,9 @@ def verdict(ranked: Sequence[Compared], lead: Difference | None, count: int) -> 
     seeds = ""
     if not math.isnan(lead.seeds) and lead.is_clear and abs(lead.mean) <= 2 * lead.seeds:
         seeds = f", but other seeds could turn it around (their standard error is {lead.seeds:.2g})"
-    return f"{claim}; {chance}{seeds}."
+    others = ""
+    if unproven and lead.kind in ("exact", "at least"):
+        one = len(unproven) == 1
+        only = "is only a lower bound, which proves" if one else "are only lower bounds, which prove"
+        others = f". Of {shortened(unproven, 5)} there {only} no order"
+    return f"{claim}; {chance}{seeds}{others}."

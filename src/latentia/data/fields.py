@@ -83,7 +83,8 @@ class Array:
         if array.dtype == np.uint8:
             return tensor_of(array), observed
         stored = tensor_of(array.astype(self.dtype, copy=False))
-        refuse(array, ~np.isfinite(stored.numpy()), where, f"is too large for {self.dtype}")
+        if not all_finite(stored.numpy()):
+            refuse(array, ~np.isfinite(stored.numpy()), where, f"is too large for {self.dtype}")
         return stored, observed
 
     def values(self, stored: Tensor, rows: Tensor | None, generator: torch.Generator | None) -> Tensor:
@@ -279,7 +280,7 @@ def with_holes(array: Cells, missing: bool, where: str) -> tuple[Cells, Tensor |
     """The array with zeros in place of NaN, and the mask; DataError for infinity, and for holes the schema
     does not have.
     """
-    if array.dtype.kind != "f":
+    if array.dtype.kind != "f" or all_finite(array):
         return array, torch.ones(array.shape, dtype=torch.bool) if missing else None
     refuse(array, np.isinf(array), where, "is not finite")
     holes = np.isnan(array)
@@ -292,6 +293,12 @@ def with_holes(array: Cells, missing: bool, where: str) -> tuple[Cells, Tensor |
 def tensor_of(array: Cells) -> Tensor:
     """The array as a tensor, copied only where torch needs it (a read-only or strided array)."""
     return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+
+
+def all_finite(array: Cells) -> bool:
+    """Whether there is neither NaN nor infinity. Either stays in a sum, which is the cheaper look."""
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
 
 
 def refuse(array: Cells, bad: Cells, where: str, why: str) -> None:

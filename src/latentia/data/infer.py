@@ -9,12 +9,13 @@ import numpy as np
 
 from .._words import counted, did_you_mean, shortened
 from ..errors import DataError, UsageError
-from .fields import Array, Binarise, Image, refuse
+from .fields import Array, Binarise, Image, all_finite, refuse
 from .kinds import describe, infer_table
 from .raw import Cells, RawColumn, RawTable, table_from_array
 from .schema import LabelField
 from .table import Table
 
+FEW = 100  # rows, a first look at which entries differ
 LARGEST_CODE = 2**24  # whole numbers up to this are exact in float32
 
 Field = Array | Image | Table
@@ -230,7 +231,8 @@ def constant_notes(field: Field, value: Value) -> list[str]:
     """A sentence on the entries of an array that are the same in every row."""
     if isinstance(field, Table) or isinstance(value, RawTable) or field.event == () or len(value) < 2:
         return []
-    constant = int((value == value[0]).all(0).sum())
+    candidates = (value[:FEW] == value[0]).all(0)
+    constant = int((value[:, candidates] == value[0, candidates]).all(0).sum())
     if not constant:
         return []
     total = int(np.prod(value.shape[1:], dtype=int))
@@ -243,7 +245,7 @@ def checked_arrays(arrays: Sequence[Cells], wheres: Sequence[str]) -> None:
     for array, where in zip(arrays, wheres, strict=True):
         if array.dtype.kind not in "fiub":
             raise DataError(f"{where} holds text; give codes 0, 1, ... in its place, or make it the label")
-        if array.dtype.kind == "f":
+        if array.dtype.kind == "f" and not all_finite(array):
             refuse(array, np.isinf(array), where, "is not finite")
         if array.shape[1:] != arrays[0].shape[1:]:
             shape, expected = list(array.shape[1:]), list(arrays[0].shape[1:])
@@ -260,7 +262,7 @@ def observed_rows(value: Value, field: Field) -> Cells:
 
 
 def has_holes(array: Cells) -> bool:
-    return array.dtype.kind == "f" and bool(np.isnan(array).any())
+    return array.dtype.kind == "f" and not all_finite(array) and bool(np.isnan(array).any())
 
 
 def value_range(arrays: Sequence[Cells]) -> tuple[float, float]:

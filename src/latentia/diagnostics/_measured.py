@@ -42,7 +42,7 @@ class Measured:
 
     def __str__(self) -> str:
         parts = [f"Monte Carlo {self.mc_error:.2g}"] if self.mc_error else []
-        parts += [f"rows {self.se:.2g}"] if len(self.values) > 1 else ["one row"]
+        parts += ["one row"] if math.isnan(self.se) else [f"rows {self.se:.2g}"]
         return f"{self.mean:.4f} (standard errors: {', '.join(parts)})"
 
     def __repr__(self) -> str:

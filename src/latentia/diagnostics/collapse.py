@@ -39,11 +39,17 @@ def collapse_warning(model: Model, rows: Any) -> str | None:
         return None
     remedies = MORE_USE_OF_CODES if all(is_discrete(model.p[v]) for v in model.latent) else MORE_USE
     kl = total_kl(model, rows)
-    used, units = count_active(active_units(model, rows)) if len(rows) > 1 else (1, 1)
-    if kl < COLLAPSED or (units and used == 0):
+    used, units = count_active(active_units(model, rows)) if len(rows) > 1 else (0, 0)
+    counts = f", {used} of {units} units active" if units else ""
+    if kl < COLLAPSED:
         return (
-            f"The posterior has collapsed: q(z | x) is the prior whatever x is (KL {kl:.2g} nats, "
-            f"{used} of {units} units active), so z says nothing about x. Fit again with {remedies}."
+            f"The posterior has collapsed: q(z | x) is the prior whatever x is (KL {kl:.2g} nats{counts}), "
+            f"so z says nothing about x. Fit again with {remedies}."
+        )
+    if units and used == 0:
+        return (
+            f"The posterior has collapsed: the mean of q(z | x) is the same whatever x is (KL {kl:.2g} nats"
+            f"{counts}), so z says next to nothing about x. Fit again with {remedies}."
         )
     if used < units / 2:
         return (

@@ -127,7 +127,9 @@ def inference_gaps(
     steps, lr  of Adam, which fits q* to all rows at once, from the model's own q on (see `fit_posteriors`)
 
     It takes as long as 8 x `steps` passes of the decoder over the rows, and the evidence beside: a hundred
-    rows say much. Both gaps are non-negative up to their errors; `Gaps.direction` says what they bound.
+    rows say much. Both gaps are non-negative up to their errors; `Gaps.direction` says what they bound. With
+    several latent variables q* factorises over them: where the model's q does not, it may be better than q*,
+    and the amortisation gap negative.
 
     Raises ValueError where q is the exact posterior or no density, for samples below 2, an unknown method, an
     Estimate of other rows or units, and latents that are neither discrete nor flat and continuous.

@@ -39,8 +39,11 @@ class Annealing:
 
     def __post_init__(self) -> None:
         for name in ("distributions", "chains", "leapfrogs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            count = getattr(self, name)
+            if not isinstance(count, int):
+                raise ValueError(f"{name} must be a whole number, got {count!r}")
+            if count < 1:
+                raise ValueError(f"{name} must be at least 1, got {count}")
         if self.schedule not in SCHEDULES:
             known = ", ".join(map(repr, SCHEDULES))
             raise ValueError(f"schedule {self.schedule!r} is unknown: use {known}")

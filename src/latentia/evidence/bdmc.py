@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .._compiling import Compile, pays
 from .._door import in_model_units
-from .._words import did_you_mean
+from .._words import counted, did_you_mean
 from ..joint import names_of
 from ..noise import Noise
 from .ais import Annealing, ais, executor, reverse_ais
@@ -29,7 +29,9 @@ class Sandwich:
     """Bounds from both sides of the log-evidence of rows simulated from the model.
 
     lower, upper   Estimates of the same rows: annealed importance sampling forward, E[lower] <= log p, and
-                   backward from the latents that made each row, E[upper] >= log p; `values` has each row's
+                   backward from the latents that made each row, E[upper] >= log p; `values` has each row's.
+                   A row's backward chains all begin at its one z, so that the Monte Carlo error of `upper` is
+                   given that z too
     x              the rows, in the data's units: a tensor for one variable, a dict for several. Given back to
                    `log_evidence` they tell how far its other methods are below `upper`
     """
@@ -55,10 +57,11 @@ class Sandwich:
         return float(difference.std()) / math.sqrt(len(difference)) if len(difference) > 1 else math.nan
 
     def __repr__(self) -> str:
+        error = "" if math.isnan(self.gap_error) else f" +- {self.gap_error:.2g}"
         return (
-            f"log p(x) of {len(self.lower.values):,} rows simulated from the model lies between "
+            f"log p(x) of {counted(len(self.lower.values), 'row')} simulated from the model lies between "
             f"{self.lower.mean:.4f} (AIS, lower) and {self.upper.mean:.4f} (reverse AIS, upper) nats per "
-            f"example: a gap of {self.gap:.4f} +- {self.gap_error:.2g}, in {self.lower.units} units. So "
+            f"example: a gap of {self.gap:.4f}{error}, in {self.lower.units} units. So "
             f"far may this annealing be off on the model's own data, and on others as far as they are alike"
         )
 
@@ -164,6 +167,7 @@ def _estimate(
         method="ais" if direction == "lower" else "reverse AIS",
         samples=how.chains,
         units="model" if model.schema is None else "data",
+        dimensions=sum(math.prod(model.p[name].event) for name in model.observed if name in model.p),
         effective=effective,
         bias=bias,
         k_hat=k_hat,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -48,6 +48,12 @@ class Estimate:
     bias: Tensor | None = None
     k_hat: Tensor | None = None
     caution: str = ""
+
+    def __getitem__(self, index: Tensor | slice) -> Estimate:
+        """The same of some of the rows; `terms` and `caution` stay those of all."""
+        rows = ("values", "mc_errors", "effective", "bias", "k_hat")
+        parts = {name: getattr(self, name) for name in rows}
+        return replace(self, **{name: part[index] for name, part in parts.items() if part is not None})
 
     @property
     def mean(self) -> float:

@@ -144,7 +144,7 @@ def elbo_by_groups(
     from ..objectives.elbo import elbo
 
     sizes = [samples // groups + (i < samples % groups) for i in range(min(groups, samples))]
-    bounds = [elbo(p, q, values, noise, samples=size, enumerate=enumerate) for size in sizes if size]
+    bounds = [elbo(p, q, values, noise, samples=size, enumerate=enumerate) for size in sizes]
     stacked = torch.stack([b.value for b in bounds])
     weights = stacked.new_tensor(sizes).unsqueeze(-1) / samples
     mean = (weights * stacked).sum(0)

@@ -67,10 +67,10 @@ def log_evidence(
     compile  of "importance", "naive" and "ais": "auto" compiles where that pays, as for minutes of work;
              where there is no compiler they run as they are
 
-    Returns an Estimate. Raises ValueError for an unknown method or option, a variable that cannot be
-    enumerated, samples below 1, rows the model does not fit, or were read in another way (another scaling or
-    binarisation), or a deterministic q, of which only the ELBO
-    speaks, and NotExactError for "exact" where there is no closed form.
+    Returns an Estimate, in which every row counts alike: a "weight" is for fitting. Raises ValueError for an
+    unknown method or option, a variable that cannot be enumerated, samples below 1, rows that the model does
+    not fit or that were read in another way (another scaling or binarisation), and a deterministic q, of
+    which only the ELBO speaks; NotExactError for "exact" where there is no closed form.
     """
     method = default_method(model) if method is None else method
     if method not in METHODS:

@@ -25,8 +25,6 @@ def closed_kl(q: Distribution, p: Distribution) -> Tensor:
     entries = closed_kl_entries(q, p)
     if entries is not None:
         return sum_event(entries, len(q.event_shape))
-    if isinstance(q, Categorical) and isinstance(p, Categorical):
-        return _of_codes(q, p)
     raise TypeError(f"no closed-form KL between {q} and {p}")
 
 
@@ -42,6 +40,8 @@ def closed_kl_entries(q: Distribution, p: Distribution) -> Tensor | None:
         return on + (1 - probs) * (log_sigmoid(-log_q) - log_sigmoid(-log_p))
     if _same_base(q, p, Categorical):
         return _of_codes(q.base_dist, p.base_dist)  # type: ignore[attr-defined]
+    if isinstance(q, Categorical) and isinstance(p, Categorical):
+        return _of_codes(q, p)
     return None
 
 

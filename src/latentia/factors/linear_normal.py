@@ -295,7 +295,9 @@ class LinearNormal(Factor):
         is not below D.
         """
         rows = x.flatten(1)
-        weights = rows.new_ones(1, len(rows)) if weight is None else weight.reshape(-1, len(rows))
+        if weight is None:
+            return self.set_axes(principal_axes_of(rows, self.latent))
+        weights = weight.reshape(-1, len(rows))
         for state, part in enumerate(weights):
             held = part > 0
             if held.any():

@@ -138,6 +138,7 @@ def fit(
                 valid,
                 notes,
                 resumed,
+                out is not None,
                 steps=steps,
                 seed=seed,
                 checkpoint_every=checkpoint_every,
@@ -172,6 +173,7 @@ def fit(
                 compile=compile,
                 seed=seed,
                 resumed=resumed,
+                kept=out is not None,
             )
     except Exception:
         model.schema = before

@@ -18,7 +18,7 @@ from ..schedules import Schedule, learning_rate
 from .ascent import Plan, Progress, ascend
 from .driver import Work, restored
 from .engine import Engine, Objective, build_engine
-from .options import described, fingerprint, name_of
+from .options import described, fingerprints, name_of
 from .run import Run
 
 LONG = 20_000  # steps from which a compiled step pays for its compilation
@@ -44,8 +44,9 @@ def ascent_work(
     compile: bool | str,  # torch's word
     seed: int,
     resumed: Path | None,
+    kept: bool,
 ) -> Work:
-    """Everything ready to ascend. The options are fit's."""
+    """Everything ready to ascend. The options are fit's; kept: whether the run has a folder."""
     if precision not in ("fp32", "bf16"):
         raise UsageError(f"precision must be 'fp32' or 'bf16', got {precision!r}")
     if not lr > 0 or (clip is not None and not clip > 0):
@@ -77,8 +78,7 @@ def ascent_work(
         "seed": seed,
         "precision": precision,
         "alternate": alternate,
-        "data": fingerprint(train),
-        "validation": None if valid is None else fingerprint(valid),
+        **(fingerprints(train, valid) if kept else {}),
     }
     replayable, state = _probed(engine, train, plan), Progress()
     if resumed is not None:

@@ -15,7 +15,7 @@ from ..exact import Exact
 from ..model import Model
 from .driver import Work, restored
 from .em import EM, ESTEPS, EMProgress, maximise
-from .options import fingerprint
+from .options import fingerprints
 from .run import Run
 from .starts import STARTS, check_start, compressed, first_weights
 
@@ -31,6 +31,7 @@ def em_work(
     valid: Rows | None,
     notes: list[str],
     resumed: Path | None = None,
+    kept: bool = True,
     /,
     *,
     start: str = "kmeans",
@@ -44,7 +45,10 @@ def em_work(
     seed: int = 0,
     checkpoint_every: int | None = None,
 ) -> Work:
-    """Everything ready for EM; the options are those of `fit`. Raises UsageError for ones that do not fit."""
+    """Everything ready for EM; the options are those of `fit`. Raises UsageError for ones that do not fit.
+
+    kept: whether the run has a folder, from which it may be resumed with the same data.
+    """
     if not isinstance(model.q, Exact):
         raise UsageError("method 'em' needs the exact posterior: build the model as Model(p, Exact(p))")
     for name, value, known in (("start", start, STARTS), ("estep", estep, ESTEPS)):
@@ -84,8 +88,7 @@ def em_work(
         "chunk": chunk,
         "climbs": climbs,
         "seed": seed,
-        "data": fingerprint(train),
-        "validation": None if valid is None else fingerprint(valid),
+        **(fingerprints(train, valid) if kept else {}),
     }
     state = EMProgress()
     if resumed is not None:

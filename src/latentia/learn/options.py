@@ -181,6 +181,11 @@ def make_plan(
     return Plan(steps, batch, valid_every, report_every, checkpoint_every or valid_every, patience)
 
 
+def fingerprints(train: Rows, valid: Rows | None) -> dict[str, str | None]:
+    """What a run's settings say of its data."""
+    return {"data": fingerprint(train), "validation": None if valid is None else fingerprint(valid)}
+
+
 def fingerprint(rows: Rows) -> str:
     """A short hash of the rows' tensors, to tell other data of the same size."""
     digest = hashlib.blake2b(digest_size=8)

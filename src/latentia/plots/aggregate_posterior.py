@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from ..diagnostics._posteriors import Prior, draw
 from ..diagnostics._rows import batches, latents_of
+from ..exact import is_discrete
 from ..factor import Factor
 from ..factors.gaussian import FullNormal, tril_of
 from ..noise import Noise
@@ -88,6 +89,10 @@ class AggregatePosteriorDisplay(Display):
         name, rows = one_space(model, variable), some_rows(model, x, limit)
         if name not in model.latent or not model.q[name].has_density:  # type: ignore[index]
             raise DoesNotApply(f"{name!r} has no density q, and so no aggregated posterior")
+        if is_discrete(model.p[name]):
+            raise DoesNotApply(
+                f"{name!r} is discrete: its draws lie on each other, and no contour holds them"
+            )
         names = latents_of(model, model.batch(rows, slice(0, 1)))
         try:
             prior = Prior(model, names)

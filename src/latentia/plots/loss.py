@@ -27,6 +27,7 @@ MEANING = {
     "kl": r"$\mathrm{KL}\,(q(z\mid x)\,\Vert\,p(z))$",
 }
 MOST = 6  # panels
+FLAT = 1e-3  # of EM's objective, the least range of its axis: smaller changes are rounding
 JOINT = "log p(x, z)"  # at one point of the posterior: of hard and sampled E-steps
 
 
@@ -198,6 +199,10 @@ class LossDisplay(Display):
             best = float(bound.max())
             label = f"best {best:,.2f}, iteration {self.best_step:,}"
             ax.plot([self.best_step], [best], "o", ms=6, mfc="white", mec=canvas.BLUE, label=label)
+        low, high = ax.get_ylim()
+        middle, least = (low + high) / 2, FLAT * max(1.0, abs(low))
+        if high - low < least:
+            ax.set_ylim(middle - least / 2, middle + least / 2)
         canvas.title(ax, "Expectation-maximisation")
         canvas.style(ax, "iteration", f"{self.em}, nats per example", maths=False)
         ax.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")

@@ -83,7 +83,7 @@ class Array:
         if array.dtype == np.uint8:
             return tensor_of(array), observed
         stored = tensor_of(array.astype(self.dtype, copy=False))
-        if not all_finite(stored.numpy()):
+        if array.dtype != self.dtype and not all_finite(stored.numpy()):
             refuse(array, ~np.isfinite(stored.numpy()), where, f"is too large for {self.dtype}")
         return stored, observed
 

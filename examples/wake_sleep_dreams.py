@@ -75,7 +75,7 @@ def dreams(model: lt.Model) -> torch.Tensor:
 
 def show(ax: Axes, images: torch.Tensor, label: str) -> None:
     """A row of images."""
-    ax.imshow(torch.cat(list(images.reshape(-1, 8, 8)), dim=1), cmap="Greys", vmin=0, vmax=1)
+    ax.imshow(torch.cat(list(images.reshape(-1, 8, 8)), dim=1).numpy(), cmap="Greys", vmin=0, vmax=1)
     ax.set_xticks([])
     ax.set_yticks([])
     ax.set_ylabel(label, rotation=0, ha="right", va="center")

@@ -13,7 +13,6 @@ from ._files import atomic_write
 from .data.schema import spread
 from .evidence import Estimate, log_evidence
 from .evidence.criteria import aic, bic, free_parameters
-from .evidence.estimate import MEANING
 
 if TYPE_CHECKING:
     from .data import Data, Rows
@@ -180,9 +179,7 @@ def _evidence(estimates: Sequence[Estimate], model: Model, of: str, splits: Sequ
         name = f"{splits[i]}, {len(estimate.values):,}" if splits else estimate.name
         row = [name, f"{estimate.mean:,.3f}", _error(estimate.se)]
         row += [_error(estimate.mc_error)] if drawn else []
-        rows.append(
-            [*row, *([f"{estimate.bits_per_dimension:.3f}"] if image else []), MEANING[estimate.direction]]
-        )
+        rows.append([*row, *([f"{estimate.bits_per_dimension:.3f}"] if image else []), estimate.meaning])
     parts = [f"{name} {value:,.2f}" for estimate in estimates for name, value in _terms(estimate).items()]
     numbers = range(1, len(heads) - 1)
     units = f"In {estimates[0].units} units" + (

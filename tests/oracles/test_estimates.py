@@ -222,3 +222,25 @@ def test_model_log_evidence_is_the_importance_estimate_in_the_datas_units() -> N
     known, model, _ = pair()
     ours = model.log_evidence(known.x, samples=11, seed=3)
     assert torch.equal(ours, lt.log_evidence(model, known.x, "importance", 11, seed=3).values)
+
+
+def test_an_estimate_says_of_what_it_is() -> None:
+    """Labels that are given are data, and inputs stand behind the bar."""
+    x, other = torch.zeros(4, 2), torch.ones(4, 1)
+    labelled = lt.Model(
+        lt.Joint(
+            y=lt.Bernoulli(lt.Constant(1)),
+            z=lt.StandardNormal(1),
+            x=lt.Normal(lt.MLP(2, 2), given=("y", "z"), scale=1.0),
+        ),
+        lt.Joint(z=lt.Normal(lt.MLP(3, 2), given=("x", "y"))),
+    )
+    conditional = lt.Model(
+        lt.Joint(z=lt.StandardNormal(1), x=lt.Normal(lt.MLP(2, 2), given=("c", "z"), scale=1.0)),
+        lt.Joint(z=lt.Normal(lt.MLP(3, 2), given=("x", "c"))),
+    )
+    one = lt.log_evidence(labelled, {"x": x, "y": other}, "elbo", 2)
+    two = lt.log_evidence(conditional, {"x": x, "c": other}, "elbo", 2)
+    assert "a lower bound on log p(x, y), in" in str(one)
+    assert "a lower bound on log p(x | c), in" in str(two)
+    assert one[1:3].values.equal(one.values[1:3]) and one[1:3].of == "log p(x, y)"

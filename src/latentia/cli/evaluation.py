@@ -48,7 +48,7 @@ def quotable(found: Evaluation) -> str:
     bits = f", {best.bits_per_dimension:.3f} bits per dimension" if found.opened.is_image else ""
     doubt = "; see the warning" if best.caution else ""
     sign = SIGNS[best.direction]
-    return f"{head}: log p(x) {sign} {best.mean:.2f}{error} nats per {example} ({kind}{bits}{doubt})"
+    return f"{head}: {best.of} {sign} {best.mean:.2f}{error} nats per {example} ({kind}{bits}{doubt})"
 
 
 def priced(criteria: Criteria) -> Iterator[Text]:

@@ -13,10 +13,10 @@ from ..objectives.bound import Direction
 
 MEANING = {
     "exact": "the exact log-evidence",
-    "lower": "a lower bound on log p(x)",
-    "upper": "an upper bound on log p(x)",
-    "estimate": "an estimate of log p(x), neither bound",
-    "none": "no statement about log p(x)",
+    "lower": "a lower bound on {}",
+    "upper": "an upper bound on {}",
+    "estimate": "an estimate of {}, neither bound",
+    "none": "no statement about {}",
 }
 
 
@@ -34,6 +34,7 @@ class Estimate:
     bias       `[N]`, E[value] - log p(x) as the delta method estimates it: of importance sampling, negative
     k_hat      `[N]`, the Pareto shape of the weights' tail: above 0.7 errors and bias are not to be trusted
     caution    a sentence on why the number is not to be trusted, or not what it seems; empty otherwise
+    of         what is told or bounded: log p(x, y) where labels y are given too, log p(x | c) given inputs c
     """
 
     values: Tensor
@@ -48,6 +49,7 @@ class Estimate:
     bias: Tensor | None = None
     k_hat: Tensor | None = None
     caution: str = ""
+    of: str = "log p(x)"
 
     def __getitem__(self, index: Tensor | slice) -> Estimate:
         """The same of some of the rows; `terms` and `caution` stay those of all."""
@@ -88,6 +90,11 @@ class Estimate:
         }
         return names.get(self.method, self.method)
 
+    @property
+    def meaning(self) -> str:
+        """What kind of number it is, in words."""
+        return MEANING[self.direction].format(self.of)
+
     def __repr__(self) -> str:
         unknown = math.isnan(self.mc_error)
         error = "unknown Monte Carlo error" if unknown else f"Monte Carlo {self.mc_error:.2g}"
@@ -96,7 +103,7 @@ class Estimate:
         caution = f". {self.caution}" if self.caution else ""
         return (
             f"{self.name} = {self.mean:.4f} nats per example (standard errors: {error}, {rows}; "
-            f"N = {len(self.values)}{samples}): {MEANING[self.direction]}, in {self.units} units{caution}"
+            f"N = {len(self.values)}{samples}): {self.meaning}, in {self.units} units{caution}"
         )
 
 

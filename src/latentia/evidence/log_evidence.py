@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +13,7 @@ from .._compiling import Compile, pays
 from .._words import did_you_mean
 from ..data import Table
 from ..errors import DataError
-from ..joint import MASK, names_given, names_of
+from ..joint import MASK, RESERVED, names_given, names_of
 from ..noise import Noise, mixed_seed
 from .estimate import Estimate, concatenate
 from .methods import (
@@ -115,6 +115,7 @@ def log_evidence(
                 found.setdefault(name, []).append(part)
         for name, part in answer.terms.items():
             terms.setdefault(name, []).append(part)
+    of = _density_of(model, weighed)
     whole = {name: concatenate(parts) for name, parts in found.items()}
     caution = _caution(method, scored, whole, samples)
     if direction == "none":
@@ -123,7 +124,7 @@ def log_evidence(
         values=whole["value"],
         mc_errors=whole["error"],
         direction="none" if scored else direction,  # type: ignore[arg-type]
-        method={"exact": "log p(x)", "none": "log p(x | z(x))"}.get(direction, method),
+        method={"exact": of, "none": "log p(x | z(x))"}.get(direction, method),
         samples=samples,
         units="model" if model.schema is None or scored else units,
         terms={name: float(concatenate(parts).double().mean()) for name, parts in terms.items()},
@@ -132,7 +133,16 @@ def log_evidence(
         bias=whole.get("bias"),
         k_hat=whole.get("k_hat"),
         caution=caution,
+        of=of,
     )
+
+
+def _density_of(model: Model, weighed: Collection[str]) -> str:
+    """What is measured where these variables are given, such as log p(x) or log p(x, y | c)."""
+    names = [name for name in reversed(model.p.variables) if name in weighed] or ["x"]
+    inferred = () if model.q is None else tuple(model.q)
+    given = [name for name in model.p.inputs if name not in (*RESERVED, *inferred)]
+    return f"log p({', '.join(names)}{' | ' if given else ''}{', '.join(given)})"
 
 
 def _require_same_units(model: Model, rows: Rows) -> None:

@@ -3,15 +3,19 @@
     OMP_NUM_THREADS=1 python -m benchmarks.published.nltcs
 
 16 binary columns, so p(x) can be added up over all 2^16 = 65,536 values of x: the sum is printed. A sigmoid
-belief net of 12 binary units has 12 * 17 + 16 = 220 parameters in p, a mixture of 13 components 13 * 17 - 1
-= 220; q's parameters are no part of p(x). Each net is trained by wake-sleep, reweighted wake-sleep and
-VIMCO from several seeds; the mixture by EM, the best of 10 starts. Rows are split by seed 0, and validation
-rows choose the weights.
+belief net of 9 binary units with an autoregressive prior has 9 * 17 + 16 + 36 = 205 free parameters in p, a
+mixture of 13 components 13 * 17 - 1 = 220, the fewest that are as many; q's parameters are no part of p(x).
+Each net is trained by wake-sleep, reweighted wake-sleep and VIMCO from several seeds; the mixture by EM, the
+best of 10 starts. Rows are split by seed 0, and validation rows choose the weights.
+
+With --prior learnt the units are independent before x is seen. Wake-sleep then falls short of the mixture by
+0.26 to 0.30 nats: given x they are not, and a q that factorises, fitted to dreams, cannot say so.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from datetime import date
 from typing import Any
@@ -53,13 +57,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--units", type=int, default=12)
-    parser.add_argument("--steps", type=int, default=40_000)
+    parser.add_argument("--units", type=int, default=9)
+    parser.add_argument("--prior", default="autoregressive", choices=["autoregressive", "learnt"])
+    parser.add_argument("--steps", type=int, default=15_000)
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     data = lt.load_data(DATA / "nltcs.csv", seed=0)
-    parameters = 17 * arguments.units + 16
-    components = (parameters + 1) // 17
+
+    def net(seed: int) -> lt.Model:
+        return lt.models.helmholtz_machine(
+            data=data, layers=(arguments.units,), prior=arguments.prior, seed=seed
+        )
+
+    parameters = sum(net(0).p[name].free_parameters for name in net(0).p)
+    components = math.ceil((parameters + 1) / 17)
     started = time.perf_counter()
     mixture = lt.models.bernoulli_mixture(data=data, components=components, seed=0)
     lt.fit(mixture, data, starts=10, seed=0, progress=False)
@@ -67,7 +78,7 @@ def main() -> None:
     reference = line(name, mixture, data.test, None)
     for name, (objective, keywords) in OBJECTIVES.items():
         for seed in range(arguments.seeds):
-            model = lt.models.helmholtz_machine(data=data, layers=(arguments.units,), seed=seed)
+            model = net(seed)
             run = lt.fit(
                 model,
                 data,
@@ -75,15 +86,15 @@ def main() -> None:
                 **keywords,
                 steps=arguments.steps,
                 batch=100,
-                lr=3e-3,
+                lr=5e-3,
                 schedule="cosine",
                 patience=None,
                 seed=seed,
                 progress=False,
             )
             line(
-                f"{name}, {arguments.units} units, {parameters} parameters, seed {seed}, best of "
-                f"{run.steps:,} steps",
+                f"{name}, {arguments.units} units, {arguments.prior} prior, {parameters} parameters, seed "
+                f"{seed}, best of {run.steps:,} steps",
                 model,
                 data.test,
                 reference,

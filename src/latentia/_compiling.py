@@ -33,9 +33,15 @@ def pays(compile: Compile, module: nn.Module, entries: float) -> bool:
     return entries > LONG and not (convolves and device == "cpu")
 
 
+def reason(failure: Exception) -> str:
+    """Why something was not compiled, in one line."""
+    lines = str(failure).strip().splitlines() or ["no reason given"]
+    return f"{type(failure).__name__}: {lines[0]}"[:160]
+
+
 class Compiled:
     """A function of tensors, compiled at its first call for the shapes of that call; where that fails it
-    runs as it is.
+    warns with the reason and runs as it is.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -52,8 +58,10 @@ class Compiled:
                 warnings.simplefilter("ignore")  # torch's own, about its own modules
                 self.function = torch.compile(plain, dynamic=False)
                 return self.function(*arguments)
-        except Exception:
+        except Exception as failure:
             self.function = plain
-            return plain(*arguments)
+            found = plain(*arguments)  # a fault of its own is raised here
+            warnings.warn(f"not compiled ({reason(failure)}): it runs as it is, slower", stacklevel=2)
+            return found
         finally:
             Distribution.set_default_validate_args(validate)

@@ -105,6 +105,20 @@ def plain(factor: Factor, value: Tensor | Moments) -> Tensor:
     return value
 
 
+def check_unit_interval(name: str, value: Tensor, family: str, remedy: str) -> None:
+    """Raise ValueError for values below 0 or above 1."""
+    low, high = float(value.min()), float(value.max())
+    if low < 0 or high > 1:
+        raise ValueError(
+            f"{name!r} holds values from {low:.4g} to {high:.4g}, and {family} needs [0, 1]: {remedy}"
+        )
+
+
+def is_binary(value: Tensor) -> bool:
+    """Whether there are zeros and ones only."""
+    return bool(((value == 0) | (value == 1)).all())
+
+
 def seen_of(observed: Tensor, entries: Tensor) -> Tensor:
     """A mask `[B]` or `[B, D]` as one for entries `[..., B, D]`."""
     return (observed.unsqueeze(-1) if observed.ndim == 1 else observed.flatten(1)).expand(entries.shape)

@@ -12,7 +12,7 @@ from .._recorded import recorded
 from ..factor import CannotMarginaliseError, Draw, Factor
 from ..noise import BoundNoise
 from ..numerics import softplus
-from ._tabular import refuse_large
+from ._tabular import check_unit_interval, is_binary, refuse_large
 from .lookup import binary_vectors
 
 
@@ -38,15 +38,10 @@ class AutoregressiveBernoulli(Factor):
         self.weight = nn.Parameter(torch.zeros(size, size))
 
     def check(self, name: str, value: Tensor) -> None:
-        low, high = float(value.min()), float(value.max())
-        if low < 0 or high > 1:
-            raise ValueError(
-                f"{name!r} holds values from {low:.4g} to {high:.4g}, and an AutoregressiveBernoulli needs "
-                f"[0, 1]: binarise them"
-            )
+        check_unit_interval(name, value, "an AutoregressiveBernoulli", "binarise the data")
 
     def measures(self, value: Tensor) -> bool:
-        return bool(((value == 0) | (value == 1)).all())
+        return is_binary(value)
 
     def log_prob(self, value: Tensor, *parents: Tensor, observed: Tensor | None = None) -> Tensor:
         """log p(h), `[*lead, B]`. Raises CannotMarginaliseError where a part of a vector is missing."""

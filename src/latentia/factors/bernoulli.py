@@ -15,7 +15,16 @@ from .._recorded import recorded
 from ..factor import Moments
 from ..noise import BoundNoise
 from ..numerics import log_bernoulli, softplus, sum_event
-from ._tabular import Tabular, log_beta, log_odds, plain, refuse_large, seen_of
+from ._tabular import (
+    Tabular,
+    check_unit_interval,
+    is_binary,
+    log_beta,
+    log_odds,
+    plain,
+    refuse_large,
+    seen_of,
+)
 from .lookup import binary_vectors
 from .priors import Beta
 
@@ -75,16 +84,11 @@ class Bernoulli(Tabular):
         super().__init__(net, given, event=event)
 
     def check(self, name: str, value: Tensor) -> None:
-        low, high = float(value.min()), float(value.max())
-        if low < 0 or high > 1:
-            raise ValueError(
-                f"{name!r} holds values from {low:.4g} to {high:.4g}, and a Bernoulli needs [0, 1]: "
-                f"use a Normal likelihood, or binarise the data"
-            )
+        check_unit_interval(name, value, "a Bernoulli", "use a Normal likelihood, or binarise the data")
 
     def measures(self, value: Tensor) -> bool:
         """Of zeros and ones only: of grey values it is a cross-entropy."""
-        return bool(((value == 0) | (value == 1)).all())
+        return is_binary(value)
 
     def distribution(self, *parents: Tensor) -> Distribution:
         (logits,) = self.parts(*parents)

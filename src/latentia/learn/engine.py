@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from .._compiling import one_graph, reason
 from ..errors import UsageError
 from ..model import Model
 from ..noise import GivenNoise, Noise, Request, Source, draw_noise, mixed_seed
@@ -81,12 +82,6 @@ def _ascent_direction(
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     norms = torch._foreach_norm([gradient for gradient in gradients if gradient is not None])
     return report, gradients, torch.linalg.vector_norm(torch.stack(norms))
-
-
-def _one_graph() -> AbstractContextManager[Any]:
-    """Where torch can, the backward pass is traced into the graph of the forward pass."""
-    config = torch._dynamo.config
-    return config.patch(trace_autograd_ops=True) if hasattr(config, "trace_autograd_ops") else nullcontext()
 
 
 def _mean(per_example: Tensor, weight: Tensor | None) -> Tensor:
@@ -166,23 +161,21 @@ class Engine:
         Forward and backward pass are one graph where torch can trace both, and otherwise two.
         """
         validate = Distribution._validate_args
-        reason = None
+        why = None
         try:
             with warnings.catch_warnings(), self._undone():
                 warnings.simplefilter("ignore")  # torch's own, about its own modules
                 self.runs = [torch.compile(run, dynamic=False) for run in self.runs]
-                with _one_graph():
+                with one_graph():
                     for run in self.runs:
                         run(values, self._given_noise(), self.numbers(0))
             self.executor = "compiled"
         except Exception as failure:
             self.runs = self._eager_runs()
-            reason = (
-                f"{type(failure).__name__}: {(str(failure).strip() or 'no reason given').splitlines()[0]}"
-            )
+            why = reason(failure)
         finally:
             Distribution.set_default_validate_args(validate)
-        return None if reason is None else reason[:160]
+        return why
 
     def _eager_runs(self) -> list[Run]:
         return [partial(_ascent_direction, self.step_module, group) for group in self.groups]

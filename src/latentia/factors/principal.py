@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-CHUNK = 8000  # rows whose product is accumulated at once
+CHUNK = 4000  # rows whose product is accumulated at once
 NO_ROWS = "there are no rows, or none has a weight above 0: they have no mean"
 
 
@@ -131,13 +131,13 @@ def _add_products(total: Tensor, rows: Tensor) -> None:
     if rows.device.type != "cpu":
         total += rows.mT @ rows
         return
+    from scipy.linalg import blas
+
     transposed = rows.numpy().T
     if rows.dtype == total.dtype:
-        from scipy.linalg import blas
-
         blas.dsyrk(1.0, transposed, beta=1.0, c=total.numpy().T, overwrite_c=1, lower=1)
     else:
-        total += torch.from_numpy(transposed @ transposed.T)  # numpy sees the symmetry
+        total += torch.from_numpy(blas.ssyrk(1.0, transposed, lower=1).T)
 
 
 def _largest(matrix: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -256,7 +256,8 @@ class Factor(nn.Module):
                 f"{type(self).__name__} of event {self.event} needs {math.prod(shape)} outputs from its net "
                 f"({count} per entry), got shape {tuple(out.shape[len(batch) :])}"
             )
-        out = out.reshape(*batch, *shape)
+        if out.shape != (*batch, *shape):
+            out = out.reshape(*batch, *shape)
         parts = out.chunk(count, dim=len(batch)) if count > 1 else (out,)
         return parts if self.event else tuple(p.squeeze(-1) for p in parts)
 

@@ -251,7 +251,7 @@ class Joint(nn.Module):
                 log_q.add(name, log_p)
                 log_weight = log_weight + weight
                 continue
-            depends = self.ancestors(name) & {*states}
+            depends = self.ancestors(name) & {*states} if states else set()
             own_lead = (*(len(states[other]) if other in depends else 1 for other in states), samples)
             drawn = factor.draw(BoundNoise(noise, name, (*own_lead, size)), *parents)
             if observed is None:

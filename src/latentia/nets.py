@@ -73,12 +73,14 @@ class MLP(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         h = inputs[0].flatten(1) if len(inputs) == 1 else torch.cat([x.flatten(1) for x in inputs], dim=1)
-        features = self.layers[0].in_features
-        if h.shape[1] != features:
-            raise ValueError(f"this MLP was built for {features} input features and got {h.shape[1]}")
-        for layer in self.layers[:-1]:
-            h = self.activation(layer(h))
-        out: Tensor = self.layers[-1](h)
+        first, *rest = self.layers
+        if h.shape[1] != first.in_features:
+            raise ValueError(
+                f"this MLP was built for {first.in_features} input features and got {h.shape[1]}"
+            )
+        out: Tensor = first(h)
+        for layer in rest:
+            out = layer(self.activation(out))
         return out if len(self.out_shape) == 1 else out.reshape(-1, *self.out_shape)
 
 
@@ -173,9 +175,10 @@ class ConvDecoder(nn.Module):
     def forward(self, *inputs: Tensor) -> Tensor:
         h = inputs[0].flatten(1) if len(inputs) == 1 else torch.cat([x.flatten(1) for x in inputs], dim=1)
         h = self.activation(self.linear(h)).reshape(-1, *self.start)
-        for convolution in self.convolutions[:-1]:
-            h = self.activation(convolution(h))
-        out: Tensor = self.convolutions[-1](h)
+        first, *rest = self.convolutions
+        out: Tensor = first(h)
+        for convolution in rest:
+            out = convolution(self.activation(out))
         return out
 
 
@@ -227,7 +230,7 @@ def fold(net: nn.Module, parents: Sequence[Tensor], event_dims: Sequence[int | N
     if len(lead) == 1:
         return net(*parents)  # type: ignore[no-any-return]
     flat = [
-        v.expand(*lead, *v.shape[len(own) :]).flatten(0, len(lead) - 1)
+        (v if own == lead else v.expand(*lead, *v.shape[len(own) :])).flatten(0, len(lead) - 1)
         for v, own in zip(parents, leads, strict=True)
     ]
     out: Tensor = net(*flat)

@@ -16,7 +16,11 @@ from torch.nn import functional as F
 FEW = 2**14  # entries, below which the call of a function of our own costs more than it saves
 FACTORS = 112  # numbers in (1, 2], as many as float32 can multiply and stay below 2^128
 FEWEST = 8  # factors of a product, below which it is not worth it
-LARGEST = 60.0  # beyond it exp(-|x|) is less than float32 sees beside 1, and soon a slow subnormal number
+
+
+def _softplus(x: Tensor) -> Tensor:
+    """max(x, 0) - log sigmoid(|x|)."""
+    return x.clamp(min=0).sub_(x.abs().sigmoid_().log_())
 
 
 class _Softplus(torch.autograd.Function):
@@ -25,8 +29,7 @@ class _Softplus(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
-        small = x.abs().clamp_(max=LARGEST).neg_().exp_()
-        return small.add_(1).log_().add_(x.clamp(min=0))
+        return _softplus(x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
@@ -40,26 +43,32 @@ def softplus(x: Tensor) -> Tensor:
     torch's log1p takes ten times as long where exp(x) is so small that its square underflows, as for the
     logits of pixels that are never black. In float64 its precision for such x matters more.
     """
-    if torch.compiler.is_compiling() or (x.dtype == torch.float32 and x.numel() > FEW):
+    if torch.compiler.is_compiling() or _is_large(x):
         return _Softplus.apply(x)  # type: ignore[no-any-return, no-untyped-call]
     return F.softplus(x)
 
 
 class _LogBernoulli(torch.autograd.Function):
-    """The sum of x l - log(1 + exp(l)) over the last two dimensions, one logarithm for all of the last."""
+    """The sum of x l - log(1 + exp(l)) over the last dimensions; in a compiled graph with one logarithm for
+    all of the last.
+    """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, value: Tensor) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, value: Tensor, dims: int) -> Tensor:
         ctx.save_for_backward(logits, value)
+        ctx.dims = dims
+        over = tuple(range(-dims, 0))
+        if not torch.compiler.is_compiling():
+            return (value * logits).sub_(_softplus(logits)).sum(over)
         product = (logits.abs().neg().exp() + 1).prod(-1)
-        return ((value * logits - logits.clamp(min=0)).sum(-1) - product.log()).sum(-1)
+        return ((value * logits - logits.clamp(min=0)).sum(-1) - product.log()).sum(over[1:])
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, None]:
         logits, value = ctx.saved_tensors
-        outer = gradients[0].unsqueeze(-1).unsqueeze(-1)
+        outer = gradients[0].reshape(*gradients[0].shape, *(1,) * ctx.dims)
         of_value = (outer * logits).sum_to_size(value.shape) if ctx.needs_input_grad[1] else None
-        return (outer * (value - torch.sigmoid(logits))).sum_to_size(logits.shape), of_value
+        return (value - torch.sigmoid(logits)).mul_(outer).sum_to_size(logits.shape), of_value, None
 
 
 def log_bernoulli(logits: Tensor, value: Tensor, dims: int) -> Tensor:
@@ -69,15 +78,20 @@ def log_bernoulli(logits: Tensor, value: Tensor, dims: int) -> Tensor:
     logarithm in a hundred.
     """
     if dims and torch.compiler.is_compiling():
-        logits, value = logits.flatten(-dims), value.flatten(-dims)
+        logits, value, dims = logits.flatten(-dims), value.flatten(-dims), 1
         size = logits.shape[-1]
         factors = max(n for n in range(1, min(size, FACTORS) + 1) if size % n == 0)
         if factors >= FEWEST:
             shape = (-1, factors)
             parts = torch.unflatten(logits, -1, shape), torch.unflatten(value, -1, shape)
-            return _LogBernoulli.apply(*parts)  # type: ignore[no-any-return, no-untyped-call]
-        dims = 1
+            return _LogBernoulli.apply(*parts, 2)  # type: ignore[no-any-return, no-untyped-call]
+    elif dims and _is_large(logits):
+        return _LogBernoulli.apply(logits, value, dims)  # type: ignore[no-any-return, no-untyped-call]
     return sum_event(value * logits - softplus(logits), dims)
+
+
+def _is_large(x: Tensor) -> bool:
+    return x.dtype == torch.float32 and x.numel() > FEW
 
 
 def tanh(x: Tensor) -> Tensor:

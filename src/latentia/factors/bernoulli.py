@@ -101,8 +101,8 @@ class Bernoulli(Tabular):
         return distribution.log_prob(value, observed)
 
     def transform(self, noise: BoundNoise, distribution: Distribution) -> Tensor:
-        probs: Tensor = distribution.mean
-        return (noise(self.event, "uniform") < probs).to(probs.dtype)
+        probs: Tensor = distribution.mean.detach()
+        return noise(self.event, "uniform").clone().lt_(probs)  # as numbers: faster than a mask converted
 
     def support(self) -> Tensor:
         """Every binary value, `[2^D, *event]`, in the order of counting with the first entry the slowest."""

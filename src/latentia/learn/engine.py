@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -115,7 +115,7 @@ class Engine:
         self.rates = [float(group["lr"]) for group in self.optimiser.param_groups]
         dropouts = nn.modules.dropout._DropoutNd
         self.draws_inside = any(isinstance(module, dropouts) for module in self.step_module.modules())
-        self.fused = bool(self.optimiser.defaults.get("fused"))
+        self.skips_by_itself = bool(self.optimiser.defaults.get("fused")) and self.device.type != "cpu"
         self.requests: dict[str, Request] = {}
         self.term_names: tuple[str, ...] = ()
         self.direction: Direction = "none"
@@ -195,12 +195,16 @@ class Engine:
         values = self.model.batch(rows, index, self.generator)
         noise: Any = self._given_noise() if self.executor == "compiled" else self._live_noise()
         turn = step % len(self.groups)
-        inside = mixed_seed(self.seed, "inside", step)
-        with _forked(inside, self.device) if self.draws_inside else nullcontext():
+        with self._drawing_inside(step):
             report, gradients, norm = self.runs[turn](values, noise, self.numbers(step))
         for parameter, gradient in zip(self.groups[turn], gradients, strict=True):
             parameter.grad = gradient
         return report, self._update(step, norm)
+
+    def _drawing_inside(self, step: int) -> AbstractContextManager[None]:
+        if not self.draws_inside:
+            return nullcontext()
+        return _forked(mixed_seed(self.seed, "inside", step), self.device)
 
     def rate(self, step: int) -> float:
         """The learning rate at a step, of the first group of parameters."""
@@ -229,13 +233,13 @@ class Engine:
         return Noise(dtype=self.dtype, generator=self.generator)
 
     def _update(self, step: int, norm: Tensor) -> Tensor:
-        skipped = 1 - torch.isfinite(norm).to(torch.float32)
+        skipped = (~norm.isfinite()).to(torch.float32)
         if self.clip is not None:
             gradients = [p.grad for p in self.parameters if p.grad is not None]
             torch._foreach_mul_(gradients, (self.clip / (norm + 1e-6)).clamp(max=1.0))
         for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
             group["lr"] = rate * self.schedule(step)
-        if self.fused:
+        if self.skips_by_itself:  # a GPU need not be waited for
             self.optimiser.found_inf = skipped  # type: ignore[attr-defined]
             self.optimiser.step()
         elif not bool(skipped):

@@ -90,9 +90,8 @@ def _from_pairs(
     with torch.no_grad():
         f = total(log_p.values()) - total(done.log_q.values())  # [(1 + L) S, B]
         f = _by_branch(f, samples)
-    pathwise = total(log_p.values()) - sum(
-        done.log_q[latent] for latent in done.log_q if latent not in scored
-    )
+    drawn = (-done.log_q[latent] for latent in done.log_q if latent not in scored)
+    pathwise = total([*log_p.values(), *drawn])
     surrogate = pathwise.mean(0)
     for place, latent in enumerate(layers, start=1):
         if latent not in scored:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..exact import Inference, is_discrete
 from ..factor import Factor
-from ..joint import Joint, Values, total
+from ..joint import Joint, Values, average, total
 from ..nets import MLP, fold
 from ..noise import Source
 from ._draws import evidence_terms, has_draws, scored_in
@@ -61,8 +61,8 @@ class Reinforce(nn.Module):
     seed       of the network's initial weights
 
     As an objective it is called (p, q, values, noise, *, samples=1) and gives the ELBO; terms
-    "reconstruction" and "kl". The squared error of the network is part of the surrogate, and its gradient
-    reaches the network alone.
+    "reconstruction" and "kl". The network learns by the gradient of its squared error, which the surrogate
+    has for its weights alone.
 
     Williams (1992); Mnih & Gregor (2014), "Neural variational inference and learning in belief networks",
     sections 2.3 and 2.4; Schulman et al. (2015), "Gradient estimation using stochastic computation graphs".
@@ -115,18 +115,17 @@ class Reinforce(nn.Module):
         done = q.complete(values, noise, samples)
         log_p = p.log_probs(done.values)
         scored = scored_in(q, done, self.__name__)
-        climbed = total(log_p.values()) - sum(done.log_q[name] for name in done.log_q if name not in scored)
+        climbed = total([*log_p.values(), *(-done.log_q[name] for name in done.log_q if name not in scored)])
         for name in scored:
             signal = learning_signal(p, q, name, log_p, done.log_q)
             guess = self._guess(p, q, name, done.values)
-            advantage, scale = self._advantage(name, signal, guess)
-            climbed = climbed + advantage * done.log_q[name]
-            if guess is not None:
-                missed = advantage * scale + guess.detach() - guess  # its gradient is the guess's alone
-                climbed = climbed - 0.5 / scale * missed.square()
+            score = done.log_q[name]
+            if guess is not None:  # whose gradient is that of -(l_v - b_v)^2 / 2, over the scale
+                score = score + guess
+            climbed = climbed + self._advantage(name, signal, guess) * score
         terms = evidence_terms(done, log_p)
         value = terms["reconstruction"] - terms["kl"]
-        return Bound(value, climbed.mean(0), terms, direction_of(p, q, values))
+        return Bound(value, average(climbed, done.log_weight), terms, direction_of(p, q, values))
 
     def _guess(self, p: Joint, q: Joint, name: str, values: Values) -> Tensor | None:
         """b(parents of v), `[S, B]`, or `[B]` where all parents were given; None without a network."""
@@ -139,8 +138,8 @@ class Reinforce(nn.Module):
         return guess.squeeze(-1).to(self.running.dtype)
 
     @torch.no_grad()
-    def _advantage(self, name: str, signal: Tensor, guess: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(l_v - b_v) / scale, `[S, B]`, and the scale.
+    def _advantage(self, name: str, signal: Tensor, guess: Tensor | None) -> Tensor:
+        """(l_v - b_v) / scale, `[S, B]`.
 
         What runs over steps is taken as the steps before left it, so that it does not depend on this draw.
         """
@@ -150,15 +149,17 @@ class Reinforce(nn.Module):
                 f"{', '.join(self.variables)}: build it on the model that is trained"
             )
         place, follows = self.variables.index(name), self.baseline in ("running_mean", "network")
-        mean, variance = self.running[place].clone().unbind()
         if self.baseline == "leave_one_out":
             signal = signal - (signal.sum(0) - signal) / (len(signal) - 1)
         elif guess is not None:
             signal = signal - guess
+        mean, variance = self.running[place].unbind()
+        advantage = signal - mean if follows else signal
+        if self.normalise:
+            advantage = advantage / variance.sqrt().clamp(min=1)
         if self.training and (follows or self.normalise):
             self._remember(place, signal)
-        scale = variance.sqrt().clamp(min=1) if self.normalise else torch.ones_like(variance)
-        return (signal - mean if follows else signal) / scale, scale
+        return advantage
 
     def _remember(self, place: int, signal: Tensor) -> None:
         """Move the running mean and variance towards the batch's, unless they are not finite."""

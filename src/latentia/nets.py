@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,17 @@ def _activation(name: str) -> Callable[[Tensor], Tensor]:
     if name not in ACTIVATIONS:
         raise ValueError(f"activation {name!r} is unknown: choose among {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]
+
+
+def _affine(layer: Any, x: Tensor) -> Tensor:
+    """W x + b.
+
+    In a compiled graph b is apart from the product, so that it becomes part of the operation after it:
+    written as a sum, torch would make one call of both, which first fills the result with copies of b.
+    """
+    if torch.compiler.is_compiling():
+        return x @ layer.weight.mT - (-layer.bias)  # type: ignore[no-any-return]
+    return layer(x)  # type: ignore[no-any-return]
 
 
 @recorded
@@ -78,9 +90,9 @@ class MLP(nn.Module):
             raise ValueError(
                 f"this MLP was built for {first.in_features} input features and got {h.shape[1]}"
             )
-        out: Tensor = first(h)
+        out = _affine(first, h)
         for layer in rest:
-            out = layer(self.activation(out))
+            out = _affine(layer, self.activation(out))
         return out if len(self.out_shape) == 1 else out.reshape(-1, *self.out_shape)
 
 

@@ -14,9 +14,8 @@ from torch import Tensor
 
 from .._compiling import Compiled
 from ..exact import Inference
-from ..joint import Joint, Values, average
+from ..joint import Completion, Joint, Values, average, total
 from ..noise import GivenNoise, Noise, Request, Source
-from ..objectives.iwae import log_weights
 from .pareto import pareto_k, tail_size
 
 
@@ -54,22 +53,43 @@ def importance(
 
     Burda et al. (2016), eq. 8; Owen (2013), ch. 2 and 9.
     """
+    return streamed(p, q, values, noise, samples, chunk, weigh).weighed()
+
+
+def streamed(
+    p: Joint,
+    q: Inference,
+    values: Values,
+    noise: Noise,
+    samples: int,
+    chunk: int,
+    weigh: Callable[[Values, Noise, int], Tensor] | None = None,
+) -> Stream:
+    """The sums over all K weights, of which `importance` tells."""
     weigh = weigh or Weigher(p, q)
     stream = Stream(samples)
     even = math.ceil(samples / math.ceil(samples / chunk))  # as few shapes as can be
     for start in range(0, samples, even):
         stream.add(weigh(values, noise, min(even, samples - start)))
-    return stream.weighed()
+    return stream
 
 
 class Weigher:
     """log w of so many fresh draws, `[S, B]`; compiled for the shape of the first call where asked.
 
-    enumerate: discrete latents summed over, w = sum_k p(x, k, z_k) / q(z_k | k, x) with a draw of z for each
+    enumerate   discrete latents summed over, w = sum_k p(x, k, z_k) / q(z_k | k, x) with a draw of z for each
+    live        S times B of which p is evaluated at a time, in one piece after the other
     """
 
-    def __init__(self, p: Joint, q: Inference, compile: bool = False, enumerate: Sequence[str] = ()) -> None:
-        self.p, self.q, self.compile, self.enumerate = p, q, compile, tuple(enumerate)
+    def __init__(
+        self,
+        p: Joint,
+        q: Inference,
+        compile: bool = False,
+        enumerate: Sequence[str] = (),
+        live: int | None = None,
+    ) -> None:
+        self.p, self.q, self.compile, self.enumerate, self.live = p, q, compile, tuple(enumerate), live
         self.requests: dict[str, Request] | None = None
         self.shape = (0, 0)
         self.execute: Callable[..., Tensor] = self._weights
@@ -88,47 +108,69 @@ class Weigher:
 
     def _weights(self, values: Values, noise: Source, samples: int) -> Tensor:
         done = self.q.complete(values, noise, samples, enumerate=self.enumerate)
-        log_w = log_weights(self.p, done)  # [*enumerated, S, B]
+        log_p = torch.cat([self.p.log_prob(part) for part in self._pieces(done, samples)], -2)
+        log_w = log_p - total(done.log_q.values())  # [*enumerated, S, B]
         if not done.enumerated:
             return log_w
         log_w = log_w + done.log_weight + math.log(samples)
         return torch.logsumexp(log_w.flatten(0, log_w.ndim - 3), 0)
 
+    def _pieces(self, done: Completion, samples: int) -> list[dict[str, Tensor]]:
+        """The values, some of the samples at a time."""
+        rows = next(iter(done.log_q.values())).shape[-1]
+        count = 1 if self.live is None or done.enumerated else math.ceil(samples * rows / self.live)
+        if count == 1:
+            return [done.values]
+        drawn = {name: value for name, value in done.values.items() if self._has_samples(name, value)}
+        parts = zip(*(value.chunk(count) for value in drawn.values()), strict=True)
+        return [done.values | dict(zip(drawn, part, strict=True)) for part in parts]
+
+    def _has_samples(self, name: str, value: Tensor) -> bool:
+        return name in self.q and value.ndim > 1 + len(self.q[name].event)
+
 
 class Stream:
-    """Sums over log weights that arrive in pieces, and the largest of them."""
+    """Sums over log weights that arrive in pieces, and the largest of them.
+
+    sums      log sum_k w_k and log sum_k w_k^2, `[2, B]`
+    largest   those that make the tail and one more, `[M + 1, B]`
+    """
 
     def __init__(self, samples: int) -> None:
         if samples < 1:
             raise ValueError(f"samples must be at least 1, got {samples}")
         self.samples = samples
-        self.log_sum: Tensor | None = None
-        self.log_squares: Tensor | None = None
+        self.sums: Tensor | None = None
         self.largest: Tensor | None = None
 
     def add(self, log_w: Tensor) -> None:
         """Take in log weights `[S, B]`."""
-        one, two = torch.logsumexp(log_w, 0), torch.logsumexp(2 * log_w, 0)
-        keep = tail_size(self.samples) + 1
-        if self.log_sum is None or self.log_squares is None or self.largest is None:
-            self.log_sum, self.log_squares, pool = one, two, log_w
-        else:
-            self.log_sum = torch.logaddexp(self.log_sum, one)
-            self.log_squares = torch.logaddexp(self.log_squares, two)
-            pool = torch.cat([self.largest, log_w])
-        self.largest = pool.topk(min(keep, len(pool)), dim=0, sorted=False).values
+        sums, pool = torch.stack([torch.logsumexp(log_w, 0), torch.logsumexp(2 * log_w, 0)]), log_w
+        if self.sums is not None and self.largest is not None:
+            sums, pool = torch.logaddexp(self.sums, sums), torch.cat([self.largest, pool])
+        keep = min(tail_size(self.samples) + 1, len(pool))
+        self.sums, self.largest = sums, pool.topk(keep, dim=0, sorted=False).values
 
     def weighed(self) -> Weighed:
         """What they say of each example."""
-        if self.log_sum is None or self.log_squares is None or self.largest is None:
+        if self.sums is None or self.largest is None:
             raise ValueError("no weights were given")
-        effective = torch.exp(2 * self.log_sum - self.log_squares)
-        value = self.log_sum - math.log(self.samples)
+        log_sum, log_squares = self.sums
+        effective = torch.exp(2 * log_sum - log_squares)
+        value = log_sum - math.log(self.samples)
         if self.samples == 1:
             unknown = torch.full_like(value, math.nan)
             return Weighed(value, unknown, unknown, effective, unknown)
         variance = (self.samples / effective - 1).clamp(min=0) / (self.samples - 1)  # of mean(w) / E[w]
         return Weighed(value, variance.sqrt(), -variance / 2, effective, pareto_k(self.largest).to(value))
+
+
+def joined(streams: Sequence[Stream]) -> Stream:
+    """The streams of some examples after one another, of as many samples each."""
+    whole = Stream(streams[0].samples)
+    whole.sums = torch.cat([stream.sums for stream in streams if stream.sums is not None], -1)
+    whole.largest = torch.cat([stream.largest for stream in streams if stream.largest is not None], -1)
+    return whole
 
 
 def elbo_by_groups(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .._compiling import Compile, pays
+from .._memory import keep_freed_memory
 from .._words import did_you_mean
 from ..data import Table
 from ..errors import DataError
@@ -25,6 +26,7 @@ from .methods import (
     evaluations_of,
     known,
     live_entries,
+    rows_of_a_batch,
 )
 from .pareto import threshold
 
@@ -90,11 +92,12 @@ def log_evidence(
     chosen = names_given(enumerate)
     states = enumerated_states(model, method, chosen)
     live = max(1, live_entries(model.device) // (model.widest * states))
-    step = rows_per_batch or max(1, min(len(rows), live // samples, 1000))
+    step = rows_per_batch or min(len(rows), rows_of_a_batch(method, samples, live))
     evaluations = len(rows) * samples * evaluations_of(method, options) * states
     work = Work(step, live, pays(compile, model, evaluations * model.widest), chosen)
     estimator = estimator_of(model, method, samples, options, work)
     noise = Noise(mixed_seed(seed, "evidence"), model.device, model.dtype)  # not the noise of `sample`
+    keep_freed_memory()
     found: dict[str, list[Tensor]] = {}
     terms: dict[str, list[Tensor]] = {}
     direction, scored = "exact", set[str]()

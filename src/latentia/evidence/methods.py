@@ -6,7 +6,7 @@ B rows of a batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,7 +19,7 @@ from ..joint import Joint
 from ..noise import Noise
 from .ais import Annealing, ais, executor
 from .enumeration import StateSum, has_labels, state_count
-from .importance import Weighed, Weigher, elbo_by_groups, importance
+from .importance import Weighed, Weigher, elbo_by_groups, joined, streamed
 
 if TYPE_CHECKING:
     from ..model import Model
@@ -50,7 +50,7 @@ class Work(NamedTuple):
     """How a method does its work.
 
     rows       of a batch
-    live       samples of one row that are evaluated at a time
+    live       samples, times rows, of which p is evaluated at a time
     compile    whether to compile
     enumerate  the latents that are summed over instead of drawn
     """
@@ -65,9 +65,27 @@ FEW_STATES = 2**12
 """Up to so many states of discrete latents a sum over all of them costs about what 1,000 draws do."""
 
 
+PIECES = 4
+"""So many times what lives at a time is drawn at once: a call, compiled above all, has a cost of its own."""
+
+TOGETHER = 16
+"""Rows whose weights are judged together, for the same reason."""
+
+
+MOST_ROWS = 1000
+
+
 def live_entries(device: torch.device) -> int:
     """Entries of the widest layer, times samples, that live at a time: on a CPU few enough for its cache."""
     return 2**20 if device.type == "cpu" else 2**22
+
+
+def rows_of_a_batch(method: str, samples: int, live: int) -> int:
+    """Rows that are read, and answered for, at a time."""
+    if method not in ("importance", "naive"):
+        return max(1, min(live // samples, MOST_ROWS))
+    at_once = max(1, PIECES * live // samples)
+    return min(at_once * math.ceil(TOGETHER / at_once), MOST_ROWS)
 
 
 def evaluations_of(method: str, options: Mapping[str, Any]) -> float:
@@ -136,8 +154,20 @@ def estimator_of(
         execute = executor(p, start, samples, work.rows) if work.compile else None
         return lambda batch, noise: _lower(ais(p, start, batch, noise, how, execute))
     proposal = p if method == "naive" else q
-    weigh = Weigher(p, proposal, work.compile, work.enumerate)
-    return lambda batch, noise: _lower(importance(p, proposal, batch, noise, samples, work.live, weigh))
+    weigh = Weigher(p, proposal, work.compile, work.enumerate, work.live)
+    at_once = PIECES * work.live
+
+    def weighed(batch: dict[str, Tensor], noise: Noise) -> Answer:
+        parts = _some_rows_each(batch, max(1, at_once // samples))
+        streams = [streamed(p, proposal, part, noise, samples, at_once, weigh) for part in parts]
+        return _lower(joined(streams).weighed())
+
+    return weighed
+
+
+def _some_rows_each(batch: Mapping[str, Tensor], rows: int) -> Iterator[dict[str, Tensor]]:
+    for start in range(0, len(next(iter(batch.values()))), rows):
+        yield {name: value[start : start + rows] for name, value in batch.items()}
 
 
 def path_start(model: Model, start: str) -> Joint:

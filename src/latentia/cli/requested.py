@@ -12,8 +12,6 @@ from .bounds import error
 from .measured import Evaluation
 from .output import Shown, grid
 
-HELD = {"exact": "log p(x)", "lower": "log p(x), at least", "upper": "log p(x), at most"}
-
 
 def requested(found: Evaluation) -> Iterator[list[Shown]]:
     """A block for each."""
@@ -52,9 +50,8 @@ def gaps(found: Gaps, example: str) -> Iterator[Shown]:
     family, evidence = type(found.family).__name__.lower(), found.evidence
     rows = counted(len(found.best.values), "row")
     table = grid(f"gaps of q, {rows}", f"nats per {example}", "± rows", "± Monte Carlo")
-    first = HELD.get(evidence.direction, "log p(x), about")
-    how = "exact" if evidence.direction == "exact" else evidence.name
-    table.add_row(f"{first}, {how}", f"{evidence.mean:.3f}", error(evidence.se), error(evidence.mc_error))
+    first = f"{evidence.side}, {'exact' if evidence.direction == 'exact' else evidence.name}"
+    table.add_row(first, f"{evidence.mean:.3f}", error(evidence.se), error(evidence.mc_error))
     for name, one in (
         (f"ELBO of the best {family} q", found.best),
         ("ELBO of the encoder's q", found.amortised),

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 METHODS = ("exact", "ais", "importance")
 GROUPS = 10  # of draws, whose spread is the Monte Carlo error
 BELOW_ZERO = 4.0  # standard errors by which a gap must be negative to be remarked on
-HELD = {"exact": "log p(x)", "lower": "log p(x), at least", "upper": "log p(x), at most"}
 
 
 @dataclass(frozen=True)
@@ -90,11 +89,10 @@ class Gaps:
         return self.evidence.caution
 
     def __repr__(self) -> str:
-        bound = HELD.get(self.evidence.direction, "log p(x), about")
         method = "exact" if self.evidence.direction == "exact" else self.evidence.name
         evidence = Measured(self.evidence.values, self.evidence.mc_errors.nan_to_num())
         lines = [
-            f"{bound:<22} {evidence}, {method}",
+            f"{self.evidence.side:<22} {evidence}, {method}",
             f"{'best q, ' + str(self.family):<22} {self.best}",
             f"{'amortised q':<22} {self.amortised}",
             f"{'approximation gap':<22} {self.approximation}",

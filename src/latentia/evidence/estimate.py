@@ -19,6 +19,8 @@ MEANING = {
     "none": "no statement about {}",
 }
 
+SIDES = {"exact": "{}", "lower": "{}, at least", "upper": "{}, at most"}
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -56,6 +58,11 @@ class Estimate:
         rows = ("values", "mc_errors", "effective", "bias", "k_hat")
         parts = {name: getattr(self, name) for name in rows}
         return replace(self, **{name: part[index] for name, part in parts.items() if part is not None})
+
+    @property
+    def side(self) -> str:
+        """What is told and on which side of it the value is, such as "log p(x), at least"."""
+        return SIDES.get(self.direction, "{}, about").format(self.of)
 
     @property
     def mean(self) -> float:

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-CHUNK = 4000  # rows whose product is accumulated at once
+CHUNK = 2000  # rows whose product is accumulated at once
+BLOCK = 112  # of the product's rows, each from its diagonal on
 NO_ROWS = "there are no rows, or none has a weight above 0: they have no mean"
 
 
@@ -127,17 +128,17 @@ def _rows(x: Tensor) -> Tensor:
 
 
 def _add_products(total: Tensor, rows: Tensor) -> None:
-    """Add rows^T rows to the upper triangle of `total`: on a CPU BLAS leaves out the other, half the work."""
+    """Add rows^T rows to the upper triangle of `total`, on a CPU without what is below it: half the work."""
     if rows.device.type != "cpu":
         total += rows.mT @ rows
-        return
-    from scipy.linalg import blas
+    elif rows.dtype == torch.float64:  # BLAS's routine for it, which in float32 is slower than what follows
+        from scipy.linalg import blas
 
-    transposed = rows.numpy().T
-    if rows.dtype == total.dtype:
-        blas.dsyrk(1.0, transposed, beta=1.0, c=total.numpy().T, overwrite_c=1, lower=1)
+        blas.dsyrk(1.0, rows.numpy().T, beta=1.0, c=total.numpy().T, overwrite_c=1, lower=1)
     else:
-        total += torch.from_numpy(blas.ssyrk(1.0, transposed, lower=1).T)
+        for start in range(0, len(total), BLOCK):
+            block = slice(start, start + BLOCK)
+            total[block, start:] += rows[:, block].mT @ rows[:, start:]
 
 
 def _largest(matrix: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from ..factors.relaxed import set_temperature
 from ..joint import Completion, Joint, Values, names_given, total
 from ..noise import Source
 from ._path import Weighed, checked_gradient, path_log_q
-from .bound import Bound
+from .bound import Bound, Direction
 from .elbo import direction_of, require_pathwise
 
 
@@ -47,13 +47,7 @@ def iwae(
     Maddison (2019); signal and noise: Rainforth et al. (2018).
     """
     checked_gradient(gradient, ("standard", "stl", "dreg"))
-    if q is None:
-        raise ValueError("nothing is latent, so there is nothing to weigh: elbo is exact here")
-    if temperature is not None:
-        set_temperature(q, temperature)
-    done = q.complete(values, noise, samples, enumerate=names_given(enumerate))
-    require_pathwise(q, done)
-    direction = direction_of(p, q, values, done.enumerated)
+    q, done, direction = weighed_draws(p, q, values, noise, samples, temperature, enumerate)
     if not done.log_q:
         value = p.log_prob(done.values)
         return Bound(value, value, {}, direction)
@@ -67,6 +61,28 @@ def iwae(
     weights = log_w + done.log_weight
     value = torch.logsumexp(weights.flatten(0, weights.ndim - 2), dim=0)
     return Bound(value, value, {}, direction)
+
+
+def weighed_draws(
+    p: Joint,
+    q: Inference | None,
+    values: Values,
+    noise: Source,
+    samples: int,
+    temperature: float | Tensor | None,
+    enumerate: Sequence[str],
+) -> tuple[Inference, Completion, Direction]:
+    """q, draws from it whose weights have a pathwise gradient, and how a bound by them stands to log p(x).
+
+    Raises ValueError without a q, and for one that cannot be reparameterised.
+    """
+    if q is None:
+        raise ValueError("nothing is latent, so there is nothing to weigh: elbo is exact here")
+    if temperature is not None:
+        set_temperature(q, temperature)
+    done = q.complete(values, noise, samples, enumerate=names_given(enumerate))
+    require_pathwise(q, done)
+    return q, done, direction_of(p, q, values, done.enumerated)
 
 
 def log_weights(p: Joint, done: Completion) -> Tensor:

@@ -12,12 +12,10 @@ import torch
 from torch import Tensor
 
 from ..exact import Inference
-from ..factors.relaxed import set_temperature
-from ..joint import Joint, Values, average, names_given
+from ..joint import Joint, Values, average
 from ..noise import Source
-from .bound import Bound, Direction
-from .elbo import direction_of, require_pathwise
-from .iwae import log_weights
+from .bound import Bound
+from .iwae import log_weights, weighed_draws
 
 
 def renyi(
@@ -48,13 +46,7 @@ def renyi(
     """
     if not isinstance(alpha, int | float) or not math.isfinite(alpha):
         raise ValueError(f"alpha must be a finite number, the same at each step, got {alpha}")
-    if q is None:
-        raise ValueError("nothing is latent, so there is nothing to weigh: elbo is exact here")
-    if temperature is not None:
-        set_temperature(q, temperature)
-    done = q.complete(values, noise, samples, enumerate=names_given(enumerate))
-    require_pathwise(q, done)
-    direction: Direction = direction_of(p, q, values, done.enumerated)
+    q, done, direction = weighed_draws(p, q, values, noise, samples, temperature, enumerate)
     if not done.log_q:
         value = p.log_prob(done.values)
         return Bound(value, value, {}, direction)

@@ -66,3 +66,19 @@ def test_log_bernoulli_in_a_graph_is_that_of_each_entry(event: tuple[int, ...]) 
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
     single = compiled(logits.float(), value.float(), dims)
     torch.testing.assert_close(single.double(), entries.flatten(2).sum(-1), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("shapes", [((60, 500), (60, 500)), ((3, 20, 500), (20, 500)), ((500,), (60, 500))])
+def test_log_bernoulli_of_many_entries_is_that_of_each(shapes: tuple[tuple[int, ...], ...]) -> None:
+    """Values and both gradients, in float32, where one may be given for all samples of the other."""
+    generator = torch.Generator().manual_seed(0)
+    logits = (40 * torch.randn(shapes[0], generator=generator)).requires_grad_()
+    value = torch.rand(shapes[1], generator=generator).requires_grad_()
+    precise = logits.detach().double().requires_grad_(), value.detach().double().requires_grad_()
+    entries = precise[1] * precise[0] - torch.nn.functional.softplus(precise[0], threshold=700)
+    found, exact = log_bernoulli(logits, value, 1), entries.sum(-1)
+    torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=0)
+    weight = torch.randn(exact.shape, generator=generator)
+    by_hand = torch.autograd.grad((weight * exact).sum(), precise)
+    for one, other in zip(torch.autograd.grad((weight * found).sum(), (logits, value)), by_hand, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-4)

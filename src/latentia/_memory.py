@@ -13,5 +13,6 @@ def keep_freed_memory() -> None:
     What it hands back costs a page fault for every 4 KiB that are used again, a tenth of the time where
     results of megabytes come and go. It keeps twice the largest block that was freed so far (mallopt(3),
     M_MMAP_THRESHOLD), so a block is allocated here and freed; untouched, it takes no memory and no time.
+    It holds for the rest of the process.
     """
-    torch.empty(BLOCK, dtype=torch.uint8)
+    torch.empty(BLOCK, dtype=torch.uint8, device="cpu")

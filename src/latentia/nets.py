@@ -11,9 +11,9 @@ B batch, C channels, H height, W width, K rows of a table.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -46,15 +46,17 @@ def _activation(name: str) -> Callable[[Tensor], Tensor]:
     return ACTIVATIONS[name]
 
 
-def _affine(layer: Any, x: Tensor) -> Tensor:
+def _affine(layer: nn.Linear, x: Tensor) -> Tensor:
     """W x + b.
 
-    In a compiled graph b is apart from the product, so that it becomes part of the operation after it:
-    written as a sum, torch would make one call of both, which first fills the result with copies of b.
+    In a compiled graph -b is taken off the product, and so becomes part of the operation that follows. A sum
+    of both torch would merge into one call, which on a CPU first fills its result with copies of b.
     """
     if torch.compiler.is_compiling():
-        return x @ layer.weight.mT - (-layer.bias)  # type: ignore[no-any-return]
-    return layer(x)  # type: ignore[no-any-return]
+        product = x @ layer.weight.mT
+        return product - (-layer.bias).to(product.dtype)
+    out: Tensor = layer(x)
+    return out
 
 
 @recorded
@@ -85,7 +87,7 @@ class MLP(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         h = inputs[0].flatten(1) if len(inputs) == 1 else torch.cat([x.flatten(1) for x in inputs], dim=1)
-        first, *rest = self.layers
+        first, *rest = cast("Iterable[nn.Linear]", self.layers)
         if h.shape[1] != first.in_features:
             raise ValueError(
                 f"this MLP was built for {first.in_features} input features and got {h.shape[1]}"

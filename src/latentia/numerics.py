@@ -19,8 +19,8 @@ FEWEST = 8  # factors of a product, below which it is not worth it
 
 
 def _softplus(x: Tensor) -> Tensor:
-    """max(x, 0) - log sigmoid(|x|)."""
-    return x.clamp(min=0).sub_(x.abs().sigmoid_().log_())
+    """max(x, 0) - log sigmoid(|x|); beyond 60 the latter is 0, and further on exp a slow subnormal number."""
+    return x.clamp(min=0).sub_(x.abs().clamp_(max=60).sigmoid_().log_())
 
 
 class _Softplus(torch.autograd.Function):

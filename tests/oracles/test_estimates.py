@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 import latentia as lt
 from latentia.errors import DataError
-from latentia.evidence.importance import importance
+from latentia.evidence.importance import Weigher, streamed
 from latentia.noise import Noise
 from tests.oracles.linear_gaussian import LinearGaussian
 
@@ -112,10 +113,57 @@ def test_streaming_over_samples_changes_nothing() -> None:
 
     draws = torch.randn(50, 20, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     with torch.no_grad():
-        results = [importance(model.p, model.q, known.values, Replayed(), 50, chunk) for chunk in (50, 7, 1)]
+        streams = [streamed(model.p, model.q, known.values, Replayed(), 50, chunk) for chunk in (50, 7, 1)]
+        results = [stream.weighed() for stream in streams]
     for found in results[1:]:
         for name, numbers in found._asdict().items():
             torch.testing.assert_close(numbers, getattr(results[0], name), rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("prior", [False, True])
+def test_evaluating_p_in_pieces_changes_nothing(prior: bool) -> None:
+    model = lt.models.helmholtz_machine(6, layers=(5, 3)).double()
+    values = {"x": torch.bernoulli(torch.full((4, 6), 0.5, dtype=torch.float64))}
+    q = model.p if prior else model.q
+    with torch.no_grad():
+        found = [Weigher(model.p, q, live=live)(values, lt.Noise(3), 13) for live in (None, 7, 1)]
+    assert found[0].shape == (13, 4)
+    for pieces in found[1:]:
+        torch.testing.assert_close(pieces, found[0], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("enumerate", [(), ("h1",)])
+def test_what_lives_at_a_time_is_bounded(enumerate: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of p's widest layer, however the samples and rows are cut up."""
+    model = lt.models.helmholtz_machine(40, layers=(4, 3))
+    x = torch.bernoulli(torch.full((37, 40), 0.5))
+    largest, decode = 0, model.p["x"].net.forward
+
+    def watched(h: Tensor) -> Tensor:
+        nonlocal largest
+        out = decode(h)
+        largest = max(largest, out.numel())
+        return out
+
+    monkeypatch.setattr(model.p["x"].net, "forward", watched)
+    module = importlib.import_module("latentia.evidence.log_evidence")  # the package has a function so called
+    monkeypatch.setattr(module, "live_entries", lambda device: 4000)
+    for rows in (None, 5, 37):
+        lt.log_evidence(model, x, "importance", 30, enumerate=enumerate, rows_per_batch=rows)
+    assert 640 <= largest <= 4000
+
+
+def test_labels_are_known_though_a_net_of_q_has_a_node_of_its_own() -> None:
+    p = lt.Joint(y=lt.Categorical(3), x=lt.Normal(lt.Table(3, 4), given="y"))
+    q = lt.Joint(
+        h=lt.Deterministic(lt.MLP(2, 5), given="x"),
+        y=lt.Categorical(lt.MLP(5, 3), given="h", classes=3, event=()),
+    )
+    model = lt.Model(p, q)
+    batch = {"x": torch.randn(6, 2), "y": torch.arange(6) % 3}
+    estimate = lt.log_evidence(model, batch, "importance", 10)
+    assert estimate.direction == "exact"
+    torch.testing.assert_close(estimate.values, p.log_prob(batch).detach())
 
 
 def test_the_same_seed_gives_the_same_numbers_and_torch_generators_stay() -> None:

@@ -12,7 +12,7 @@ import latentia as lt
 from latentia.evidence.ais import SCHEDULES, Annealing, ais, reverse_ais
 from latentia.evidence.annealing import betas
 from latentia.evidence.bdmc import simulated
-from latentia.evidence.importance import importance
+from latentia.evidence.importance import streamed
 from latentia.evidence.pareto import pareto_k, tail_size, threshold
 
 ROWS = 4000
@@ -97,7 +97,7 @@ def test_the_estimate_of_p_is_unbiased(name: str, method: str) -> None:
         else:
             q = model.p if method == "naive" else model.q
             assert q is not None
-            found = importance(model.p, q, values, noise, 20, 10)
+            found = streamed(model.p, q, values, noise, 20, 10).weighed()
     mean_is_one(torch.exp(found.value - truth))
     slack = 4 * float(found.value.std()) / math.sqrt(ROWS)
     assert float(found.value.mean()) <= float(truth[0]) + slack
@@ -125,7 +125,8 @@ def test_the_importance_bound_rises_with_k_to_the_evidence() -> None:
     means = []
     for samples in (1, 3, 10, 100):
         with torch.no_grad():
-            found = importance(model.p, model.q, values, lt.Noise(1, dtype=torch.float64), samples, 50)
+            stream = streamed(model.p, model.q, values, lt.Noise(1, dtype=torch.float64), samples, 50)
+            found = stream.weighed()
         means.append(float(found.value.mean()))
     assert means == sorted(means)
     assert truth - means[0] > 0.01 > truth - means[-1] > -0.001
@@ -159,7 +160,7 @@ def test_error_bars_cover_or_the_warning_fires(latent: int, covers: bool) -> Non
     values = {name: value.expand(1000, *value.shape[1:]) for name, value in values.items()}
     truth = exact(model, values)
     with torch.no_grad():
-        found = importance(model.p, model.p, values, lt.Noise(6, dtype=torch.float64), 1000, 1000)
+        found = streamed(model.p, model.p, values, lt.Noise(6, dtype=torch.float64), 1000, 1000).weighed()
     covered = float(((found.value - truth).abs() < 1.96 * found.error).double().mean())
     estimate = lt.log_evidence(model, values["x"], "naive", 1000)
     if covers:
@@ -175,7 +176,7 @@ def test_the_bias_estimate_is_the_bias() -> None:
     model, values, _ = made("gaussian")
     assert model.q is not None
     with torch.no_grad():
-        found = importance(model.p, model.q, values, lt.Noise(9, dtype=torch.float64), 20, 20)
+        found = streamed(model.p, model.q, values, lt.Noise(9, dtype=torch.float64), 20, 20).weighed()
     difference = found.value - exact(model, values)
     error = float(difference.std()) / math.sqrt(ROWS)
     assert float(difference.mean()) < -5 * error

@@ -92,11 +92,11 @@ class Gaps:
         method = "exact" if self.evidence.direction == "exact" else self.evidence.name
         evidence = Measured(self.evidence.values, self.evidence.mc_errors.nan_to_num())
         lines = [
-            f"{self.evidence.side:<22} {evidence}, {method}",
-            f"{'best q, ' + str(self.family):<22} {self.best}",
-            f"{'amortised q':<22} {self.amortised}",
-            f"{'approximation gap':<22} {self.approximation}",
-            f"{'amortisation gap':<22} {self.amortisation}",
+            f"{self.evidence.side:<25} {evidence}, {method}",
+            f"{'best q, ' + str(self.family):<25} {self.best}",
+            f"{'amortised q':<25} {self.amortised}",
+            f"{'approximation gap':<25} {self.approximation}",
+            f"{'amortisation gap':<25} {self.amortisation}",
         ]
         units = f"Nats per example, {self.evidence.units} units, N = {len(self.best.values)}"
         return "\n".join([*lines, *(f"{text}." for text in (units, self.direction, self.caution) if text)])

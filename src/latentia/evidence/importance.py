@@ -37,25 +37,6 @@ class Weighed(NamedTuple):
     k_hat: Tensor
 
 
-def importance(
-    p: Joint,
-    q: Inference,
-    values: Values,
-    noise: Noise,
-    samples: int,
-    chunk: int,
-    weigh: Callable[[Values, Noise, int], Tensor] | None = None,
-) -> Weighed:
-    """L_K = log (1/K) sum_k w_k, w_k = p(x, z_k) / q(z_k | x), z_k ~ q(z | x). E[L_K] <= log p(x).
-
-    With q = p the draws come from the prior and w_k = p(x | z_k): naive Monte Carlo. At most `chunk` samples
-    live at a time. weigh: a `Weigher` that is kept from batch to batch, so that it may compile.
-
-    Burda et al. (2016), eq. 8; Owen (2013), ch. 2 and 9.
-    """
-    return streamed(p, q, values, noise, samples, chunk, weigh).weighed()
-
-
 def streamed(
     p: Joint,
     q: Inference,
@@ -65,7 +46,14 @@ def streamed(
     chunk: int,
     weigh: Callable[[Values, Noise, int], Tensor] | None = None,
 ) -> Stream:
-    """The sums over all K weights, of which `importance` tells."""
+    """L_K = log (1/K) sum_k w_k, w_k = p(x, z_k) / q(z_k | x), z_k ~ q(z | x). E[L_K] <= log p(x).
+
+    With q = p the draws come from the prior and w_k = p(x | z_k): naive Monte Carlo. At most `chunk` samples
+    are drawn at a time; the stream that took in all K tells L_K and its errors by `weighed`. weigh: a
+    `Weigher` that is kept from batch to batch, so that it may compile.
+
+    Burda et al. (2016), eq. 8; Owen (2013), ch. 2 and 9.
+    """
     weigh = weigh or Weigher(p, q)
     stream = Stream(samples)
     even = math.ceil(samples / math.ceil(samples / chunk))  # as few shapes as can be
@@ -118,9 +106,9 @@ class Weigher:
     def _pieces(self, done: Completion, samples: int) -> list[dict[str, Tensor]]:
         """The values, some of the samples at a time."""
         rows = next(iter(done.log_q.values())).shape[-1]
-        count = 1 if self.live is None or done.enumerated else math.ceil(samples * rows / self.live)
-        if count == 1:
+        if self.live is None or done.enumerated or samples * rows <= self.live:
             return [done.values]
+        count = math.ceil(samples / max(1, self.live // rows))
         drawn = {name: value for name, value in done.values.items() if self._has_samples(name, value)}
         parts = zip(*(value.chunk(count) for value in drawn.values()), strict=True)
         return [done.values | dict(zip(drawn, part, strict=True)) for part in parts]
@@ -151,25 +139,29 @@ class Stream:
         keep = min(tail_size(self.samples) + 1, len(pool))
         self.sums, self.largest = sums, pool.topk(keep, dim=0, sorted=False).values
 
-    def weighed(self) -> Weighed:
-        """What they say of each example."""
+    def taken(self) -> tuple[Tensor, Tensor]:
+        """The sums and the largest. Raises ValueError where no weights were given."""
         if self.sums is None or self.largest is None:
             raise ValueError("no weights were given")
-        log_sum, log_squares = self.sums
+        return self.sums, self.largest
+
+    def weighed(self) -> Weighed:
+        """What they say of each example."""
+        (log_sum, log_squares), largest = self.taken()
         effective = torch.exp(2 * log_sum - log_squares)
         value = log_sum - math.log(self.samples)
         if self.samples == 1:
             unknown = torch.full_like(value, math.nan)
             return Weighed(value, unknown, unknown, effective, unknown)
         variance = (self.samples / effective - 1).clamp(min=0) / (self.samples - 1)  # of mean(w) / E[w]
-        return Weighed(value, variance.sqrt(), -variance / 2, effective, pareto_k(self.largest).to(value))
+        return Weighed(value, variance.sqrt(), -variance / 2, effective, pareto_k(largest).to(value))
 
 
 def joined(streams: Sequence[Stream]) -> Stream:
     """The streams of some examples after one another, of as many samples each."""
     whole = Stream(streams[0].samples)
-    whole.sums = torch.cat([stream.sums for stream in streams if stream.sums is not None], -1)
-    whole.largest = torch.cat([stream.largest for stream in streams if stream.largest is not None], -1)
+    sums, largest = zip(*(stream.taken() for stream in streams), strict=True)
+    whole.sums, whole.largest = torch.cat(sums, -1), torch.cat(largest, -1)
     return whole
 
 

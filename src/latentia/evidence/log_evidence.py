@@ -19,6 +19,7 @@ from ..noise import Noise, mixed_seed
 from .estimate import Estimate, concatenate
 from .methods import (
     METHODS,
+    PIECES,
     Work,
     default_method,
     enumerated_states,
@@ -27,6 +28,7 @@ from .methods import (
     known,
     live_entries,
     rows_of_a_batch,
+    takes_weights,
 )
 from .pareto import threshold
 
@@ -92,12 +94,15 @@ def log_evidence(
     chosen = names_given(enumerate)
     states = enumerated_states(model, method, chosen)
     live = max(1, live_entries(model.device) // (model.widest * states))
-    step = rows_per_batch or min(len(rows), rows_of_a_batch(method, samples, live))
+    weighs = takes_weights(model, method, chosen)
+    at_once = PIECES * live if weighs and not chosen else live
+    step = rows_per_batch or min(len(rows), rows_of_a_batch(samples, at_once, weighs))
     evaluations = len(rows) * samples * evaluations_of(method, options) * states
-    work = Work(step, live, pays(compile, model, evaluations * model.widest), chosen)
+    work = Work(step, live, at_once, pays(compile, model, evaluations * model.widest), chosen)
     estimator = estimator_of(model, method, samples, options, work)
     noise = Noise(mixed_seed(seed, "evidence"), model.device, model.dtype)  # not the noise of `sample`
-    keep_freed_memory()
+    if model.device.type == "cpu":
+        keep_freed_memory()
     found: dict[str, list[Tensor]] = {}
     terms: dict[str, list[Tensor]] = {}
     direction, scored = "exact", set[str]()
@@ -200,5 +205,6 @@ def _caution(method: str, scored: set[str], found: Mapping[str, Tensor], samples
 
 def latents_of(model: Model, values: Any) -> list[str]:
     """The variables of p that q fills in at these values."""
-    names = () if model.q is None else model.q.variables
+    q_names = () if model.q is None else model.q.variables
+    names = [name for name in q_names if name in model.p or name in model.p.inputs]
     return [name for name in names if name not in values or name + ".observed" in values]

@@ -51,12 +51,14 @@ class Work(NamedTuple):
 
     rows       of a batch
     live       samples, times rows, of which p is evaluated at a time
+    at_once    samples, times rows, that are drawn at a time
     compile    whether to compile
     enumerate  the latents that are summed over instead of drawn
     """
 
     rows: int
     live: int
+    at_once: int
     compile: bool = False
     enumerate: tuple[str, ...] = ()
 
@@ -73,19 +75,26 @@ TOGETHER = 16
 
 
 MOST_ROWS = 1000
+"""Of a batch, however few the samples."""
 
 
 def live_entries(device: torch.device) -> int:
-    """Entries of the widest layer, times samples, that live at a time: on a CPU few enough for its cache."""
+    """Entries of the widest layer of p, times samples, that live at a time: on a CPU what its cache holds."""
     return 2**20 if device.type == "cpu" else 2**22
 
 
-def rows_of_a_batch(method: str, samples: int, live: int) -> int:
+def takes_weights(model: Model, method: str, enumerate: Sequence[str]) -> bool:
+    """Whether the answer is made of weighed draws: of "importance" and "naive" where they are not exact."""
+    q = model.q
+    if method not in ("importance", "naive") or q is None or (method == "importance" and q.exact):
+        return False
+    return not {*model.latent} <= {*enumerate}
+
+
+def rows_of_a_batch(samples: int, at_once: int, weighs: bool) -> int:
     """Rows that are read, and answered for, at a time."""
-    if method not in ("importance", "naive"):
-        return max(1, min(live // samples, MOST_ROWS))
-    at_once = max(1, PIECES * live // samples)
-    return min(at_once * math.ceil(TOGETHER / at_once), MOST_ROWS)
+    together = max(1, min(at_once // samples, MOST_ROWS))
+    return together * math.ceil(TOGETHER / together) if weighs else together
 
 
 def evaluations_of(method: str, options: Mapping[str, Any]) -> float:
@@ -143,9 +152,6 @@ def estimator_of(
             raise ValueError(f"method {method!r} has no option {name!r}{did_you_mean(name, taken)}")
     if q is None:
         return lambda batch, noise: known(p, batch)
-    every = method in ("importance", "naive") and {*model.latent} <= {*work.enumerate}
-    if method == "exact" or every or (q.exact and method == "importance"):
-        return _exactly(model)
     if method == "elbo":
         return lambda batch, noise: Answer(*_elbo(p, q, batch, noise, samples, work.enumerate))
     if method == "ais":
@@ -153,13 +159,14 @@ def estimator_of(
         how = Annealing(chains=samples, **{name: value for name, value in options.items() if name != "start"})
         execute = executor(p, start, samples, work.rows) if work.compile else None
         return lambda batch, noise: _lower(ais(p, start, batch, noise, how, execute))
+    if not takes_weights(model, method, work.enumerate):
+        return _exactly(model)
     proposal = p if method == "naive" else q
     weigh = Weigher(p, proposal, work.compile, work.enumerate, work.live)
-    at_once = PIECES * work.live
 
     def weighed(batch: dict[str, Tensor], noise: Noise) -> Answer:
-        parts = _some_rows_each(batch, max(1, at_once // samples))
-        streams = [streamed(p, proposal, part, noise, samples, at_once, weigh) for part in parts]
+        parts = _some_rows_each(batch, max(1, work.at_once // samples))
+        streams = [streamed(p, proposal, part, noise, samples, work.at_once, weigh) for part in parts]
         return _lower(joined(streams).weighed())
 
     return weighed

@@ -42,7 +42,7 @@ def pareto_k(largest: Tensor) -> Tensor:
     top = ordered[-1]
     excess = torch.exp(ordered[1:] - top) - torch.exp(ordered[:1] - top)  # [M, B], ascending
     constant = excess[-1] <= 0
-    excess = torch.where(constant, torch.linspace(0.1, 1.0, size, dtype=torch.float64).unsqueeze(-1), excess)
+    excess = torch.where(constant, torch.linspace(0.1, 1.0, size).to(excess).unsqueeze(-1), excess)
     points = 30 + int(math.sqrt(size))
     places = torch.arange(1, points + 1, dtype=torch.float64, device=excess.device).unsqueeze(-1)
     quartile = excess[int(size / 4 + 0.5) - 1].clamp(min=torch.finfo(torch.float64).tiny)

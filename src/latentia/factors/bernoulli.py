@@ -102,7 +102,8 @@ class Bernoulli(Tabular):
 
     def transform(self, noise: BoundNoise, distribution: Distribution) -> Tensor:
         probs: Tensor = distribution.mean.detach()
-        return noise(self.event, "uniform").clone().lt_(probs)  # as numbers: faster than a mask converted
+        uniform = noise(self.event, "uniform").to(probs.dtype, copy=True)
+        return uniform.lt_(probs)  # as numbers at once: a mask takes longer to convert than all the rest
 
     def support(self) -> Tensor:
         """Every binary value, `[2^D, *event]`, in the order of counting with the first entry the slowest."""

@@ -61,8 +61,8 @@ class Reinforce(nn.Module):
     seed       of the network's initial weights
 
     As an objective it is called (p, q, values, noise, *, samples=1) and gives the ELBO; terms
-    "reconstruction" and "kl". The network learns by the gradient of its squared error, which the surrogate
-    has for its weights alone.
+    "reconstruction" and "kl". The surrogate carries the gradient of the network's squared error too, to its
+    weights alone.
 
     Williams (1992); Mnih & Gregor (2014), "Neural variational inference and learning in belief networks",
     sections 2.3 and 2.4; Schulman et al. (2015), "Gradient estimation using stochastic computation graphs".

@@ -26,7 +26,7 @@ from latentia.learn.ascent import Plan, Progress, ascend
 from latentia.learn.engine import build_engine
 from latentia.schedules import learning_rate
 
-ROUNDS, STEPS, BATCH, PIXELS, BITS, SAMPLES = 7, 100, 50, 784, 200, 50
+ROUNDS, STEPS, BATCH, PIXELS, BITS, SAMPLES = 21, 40, 50, 784, 200, 50
 ENDLESS = 10**9
 
 

@@ -70,7 +70,7 @@ def average(terms: Tensor, log_weight: Tensor | float) -> Tensor:
     if terms.ndim < 2:
         return terms
     if isinstance(log_weight, float):
-        return terms.mean(0) if len(terms) > 1 else terms.squeeze(0)
+        return terms.mean(0) if terms.shape[0] > 1 else terms.squeeze(0)
     weight = log_weight.exp()
     terms = torch.where(weight > 0, terms, torch.zeros_like(terms))  # even log 0 of what never happens
     return (weight * terms).flatten(0, weight.ndim - 2).sum(0)

@@ -240,9 +240,10 @@ class Factor(nn.Module):
 
     def output(self, *parents: Tensor) -> Tensor:
         """The net's raw output for the parents, `[*lead, B, *out]`, at least in float32."""
-        if self.net is None:
+        net = self.net
+        if net is None:
             raise TypeError(f"{type(self).__name__} was built without a net")
-        out = fold(self.net, parents, self._parent_dims)
+        out = fold(net, parents, self._parent_dims)
         return out.float() if out.dtype in (torch.bfloat16, torch.float16) else out
 
     def parts(self, *parents: Tensor, count: int = 1) -> tuple[Tensor, ...]:
@@ -250,13 +251,14 @@ class Factor(nn.Module):
         event = self.event or (1,)
         shape = (count * event[0], *event[1:])
         out = self.output(*parents)
-        batch = out.shape[: out.ndim - out_dims(self.net, len(event))]
-        if math.prod(out.shape[len(batch) :]) != math.prod(shape):
-            raise ValueError(
-                f"{type(self).__name__} of event {self.event} needs {math.prod(shape)} outputs from its net "
-                f"({count} per entry), got shape {tuple(out.shape[len(batch) :])}"
-            )
-        if out.shape != (*batch, *shape):
+        lead = out.ndim - out_dims(self.net, len(event))
+        batch, found = out.shape[:lead], out.shape[lead:]
+        if found != shape:
+            if math.prod(found) != math.prod(shape):
+                raise ValueError(
+                    f"{type(self).__name__} of event {self.event} needs {math.prod(shape)} outputs from its "
+                    f"net ({count} per entry), got shape {tuple(found)}"
+                )
             out = out.reshape(*batch, *shape)
         parts = out.chunk(count, dim=len(batch)) if count > 1 else (out,)
         return parts if self.event else tuple(p.squeeze(-1) for p in parts)

@@ -223,11 +223,7 @@ class Joint(nn.Module):
         log_q = Densities()
         log_weight: Tensor | float = -math.log(samples)
         distributions: dict[str, Distribution] = {}
-        self._require_variables(enumerate)
-        try:
-            states = self.states([name for name in enumerate if is_latent(name, filled)])
-        except NotEnumerableError as error:
-            raise NotEnumerableError(f"{error}; what is left out of enumerate= is drawn") from None
+        states = self._states_of_latents(enumerate, filled) if enumerate else {}
         lead = (*(len(states[name]) for name in states), samples)
         for name in self.variables:
             factor, observed = self[name], filled.get(name + MASK)
@@ -270,6 +266,13 @@ class Joint(nn.Module):
         if isinstance(log_weight, Tensor):
             log_weight = log_weight.expand(*lead, size)
         return Completion(filled, log_weight, log_q, distributions, tuple(states))
+
+    def _states_of_latents(self, enumerate: Sequence[str], values: Values) -> dict[str, Tensor]:
+        self._require_variables(enumerate)
+        try:
+            return self.states([name for name in enumerate if is_latent(name, values)])
+        except NotEnumerableError as error:
+            raise NotEnumerableError(f"{error}; what is left out of enumerate= is drawn") from None
 
     def states(self, names: Iterable[str]) -> dict[str, Tensor]:
         """Every value of each of the variables, `[K, *event]`, in ancestral order.

@@ -104,9 +104,14 @@ class Model(nn.Module):
         """
         return rows_of(self, x)
 
-    def batch(self, rows: Rows, index: Any, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """Values of the rows at `index` in model units, on the model's device and of its floating type."""
-        values, like = rows.batch(index, generator), self._any_tensor()
+    def batch(
+        self, rows: Rows, index: Any, generator: torch.Generator | None = None, like: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Values of the rows at `index` in model units, on the model's device and of its floating type.
+
+        like: one of the model's tensors, which spares the search for one.
+        """
+        values, like = rows.batch(index, generator), self._any_tensor() if like is None else like
         if takes_row(self) and "row" not in values:
             values["row"] = rows.rows[index]
         return {n: v.to(like if v.is_floating_point() else like.device) for n, v in values.items()}

@@ -55,8 +55,7 @@ def _affine(layer: nn.Linear, x: Tensor) -> Tensor:
     if torch.compiler.is_compiling():
         product = x @ layer.weight.mT
         return product - (-layer.bias).to(product.dtype)
-    out: Tensor = layer(x)
-    return out
+    return nn.functional.linear(x, layer.weight, layer.bias)
 
 
 @recorded
@@ -239,7 +238,7 @@ def fold(net: nn.Module, parents: Sequence[Tensor], event_dims: Sequence[int | N
         v.shape[:1] if d is None else v.shape[: v.ndim - d] for v, d in zip(parents, event_dims, strict=True)
     ]
     lead = leads[0]
-    if any(other != lead for other in leads):
+    if len(leads) > 1 and any(other != lead for other in leads):
         lead = torch.broadcast_shapes(*leads)  # type: ignore[no-untyped-call]
     if len(lead) == 1:
         return net(*parents)  # type: ignore[no-any-return]

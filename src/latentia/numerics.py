@@ -55,20 +55,23 @@ class _LogBernoulli(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, value: Tensor, dims: int) -> Tensor:
-        ctx.save_for_backward(logits, value)
-        ctx.dims = dims
-        over = tuple(range(-dims, 0))
-        if not torch.compiler.is_compiling():
-            return (value * logits).sub_(_softplus(logits)).sum(over)
-        product = (logits.abs().neg().exp() + 1).prod(-1)
-        return ((value * logits - logits.clamp(min=0)).sum(-1) - product.log()).sum(over[1:])
+        ctx.dims, over = dims, tuple(range(-dims, 0))
+        if torch.compiler.is_compiling():
+            ctx.save_for_backward(value, logits, None)
+            product = (logits.abs().neg().exp() + 1).prod(-1)
+            return ((value * logits - logits.clamp(min=0)).sum(-1) - product.log()).sum(over[1:])
+        pi = torch.sigmoid(logits)
+        ctx.save_for_backward(value, logits if ctx.needs_input_grad[1] else None, pi)
+        log_likelier = (1 - pi).clamp_(min=pi).log_()  # log sigmoid(|l|)
+        return torch.addcmul(log_likelier, value, logits).sub_(logits.clamp(min=0)).sum(over)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, None]:
-        logits, value = ctx.saved_tensors
+        value, logits, pi = ctx.saved_tensors
         outer = gradients[0].reshape(*gradients[0].shape, *(1,) * ctx.dims)
         of_value = (outer * logits).sum_to_size(value.shape) if ctx.needs_input_grad[1] else None
-        return (value - torch.sigmoid(logits)).mul_(outer).sum_to_size(logits.shape), of_value, None
+        pi = torch.sigmoid(logits) if pi is None else pi
+        return (value - pi).mul_(outer).sum_to_size(pi.shape), of_value, None
 
 
 def log_bernoulli(logits: Tensor, value: Tensor, dims: int) -> Tensor:

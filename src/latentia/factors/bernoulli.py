@@ -55,7 +55,7 @@ class BernoulliVector(Independent[LogitBernoulli]):
     def log_prob(self, value: Tensor, observed: Tensor | None = None) -> Tensor:
         """log p, `[*lead, B]`, of the entries that are observed `[B, *event]`."""
         logits, size = self.base_dist.logits, self.reinterpreted_batch_ndims
-        apart = 0 < size == value.ndim - 1 < logits.ndim - 1 and logits.shape[-1 - size] == 1 < len(value)
+        apart = 0 < size == value.ndim - 1 < logits.ndim - 1 and logits.shape[-1 - size] == 1 < value.shape[0]
         if not apart:
             if observed is None:
                 return log_bernoulli(logits, value, size)

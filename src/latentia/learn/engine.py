@@ -5,6 +5,7 @@ B examples of a batch, T terms of the objective.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -58,8 +59,9 @@ class Step(nn.Module):
         self.constants, self.bf16, self.device_type = dict(constants), bf16, model.device.type
 
     def bound(self, values: Mapping[str, Tensor], noise: Source, numbers: Mapping[str, Tensor]) -> Bound:
-        with torch.autocast(self.device_type, dtype=torch.bfloat16, enabled=self.bf16):
-            return self.objective(self.model.p, self.model.q, values, noise, **self.constants, **numbers)
+        with torch.autocast(self.device_type, dtype=torch.bfloat16) if self.bf16 else nullcontext():
+            model = self.model
+            return self.objective(model.p, model.q, values, noise, **self.constants, **numbers)
 
     def forward(
         self, values: Mapping[str, Tensor], noise: Source | dict[str, Tensor], numbers: Mapping[str, Tensor]
@@ -192,7 +194,7 @@ class Engine:
         parameters and optimiser as they were.
         """
         self.generator.manual_seed(mixed_seed(self.seed, "step", step))
-        values = self.model.batch(rows, index, self.generator)
+        values = self.model.batch(rows, index, self.generator, self.parameters[0])
         noise: Any = self._given_noise() if self.executor == "compiled" else self._live_noise()
         turn = step % len(self.groups)
         with self._drawing_inside(step):
@@ -233,20 +235,20 @@ class Engine:
         return Noise(dtype=self.dtype, generator=self.generator)
 
     def _update(self, step: int, norm: Tensor) -> Tensor:
-        skipped = (~norm.isfinite()).to(torch.float32)
+        finite = norm < math.inf  # which NaN is not
         if self.clip is not None:
             gradients = [p.grad for p in self.parameters if p.grad is not None]
             torch._foreach_mul_(gradients, (self.clip / (norm + 1e-6)).clamp(max=1.0))
         for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
             group["lr"] = rate * self.schedule(step)
         if self.skips_by_itself:  # a GPU need not be waited for
-            self.optimiser.found_inf = skipped  # type: ignore[attr-defined]
+            self.optimiser.found_inf = (~finite).to(torch.float32)  # type: ignore[attr-defined]
             self.optimiser.step()
-        elif not bool(skipped):
+        elif finite:
             self.optimiser.step()
         for parameter in self.parameters:
             parameter.grad = None
-        return skipped
+        return ~finite
 
     @torch.no_grad()
     def evaluate(self, rows: Rows, step: int) -> dict[str, float]:

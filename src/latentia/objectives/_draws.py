@@ -86,8 +86,9 @@ def constant_draws(
 def evidence_terms(done: Completion, log_p: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The ELBO's two terms at the draws, constants `[B]`: reconstruction less kl is the value."""
     log_q = list(done.log_q.values())  # worked out with their gradient, which others need
+    prior = [term for name, term in log_p.items() if name in done.log_q]
     with torch.no_grad():
         likelihood = total(term for name, term in log_p.items() if name not in done.log_q)
-        kl = total(log_q) - sum(term for name, term in log_p.items() if name in done.log_q)
+        kl = total(log_q) - total(prior) if prior else total(log_q)
         terms = {"reconstruction": likelihood, "kl": kl}
         return {name: average(term, done.log_weight) for name, term in terms.items()}

@@ -117,12 +117,14 @@ class Reinforce(nn.Module):
         scored = scored_in(q, done, self.__name__)
         climbed = total([*log_p.values(), *(-done.log_q[name] for name in done.log_q if name not in scored)])
         for name in scored:
-            signal = learning_signal(p, q, name, log_p, done.log_q)
             guess = self._guess(p, q, name, done.values)
+            with torch.no_grad():
+                signal = learning_signal(p, q, name, log_p, done.log_q)
+                advantage = self._advantage(name, signal, guess)
             score = done.log_q[name]
             if guess is not None:  # whose gradient is that of -(l_v - b_v)^2 / 2, over the scale
                 score = score + guess
-            climbed = climbed + self._advantage(name, signal, guess) * score
+            climbed = climbed + advantage * score
         terms = evidence_terms(done, log_p)
         value = terms["reconstruction"] - terms["kl"]
         return Bound(value, average(climbed, done.log_weight), terms, direction_of(p, q, values))
@@ -137,7 +139,6 @@ class Reinforce(nn.Module):
         guess = fold(self.networks[self.learners.index(name)], seen, [1] * len(seen))
         return guess.squeeze(-1).to(self.running.dtype)
 
-    @torch.no_grad()
     def _advantage(self, name: str, signal: Tensor, guess: Tensor | None) -> Tensor:
         """(l_v - b_v) / scale, `[S, B]`.
 
@@ -153,20 +154,16 @@ class Reinforce(nn.Module):
             signal = signal - (signal.sum(0) - signal) / (len(signal) - 1)
         elif guess is not None:
             signal = signal - guess
-        mean, variance = self.running[place].unbind()
+        running = self.running[place]
+        mean, variance = running.unbind()
         advantage = signal - mean if follows else signal
         if self.normalise:
             advantage = advantage / variance.sqrt().clamp(min=1)
         if self.training and (follows or self.normalise):
-            self._remember(place, signal)
+            variance, mean = torch.var_mean(signal, correction=0)  # of all rows, whatever their weight
+            after = torch.lerp(torch.stack([mean, variance]), running, self.decay)
+            running.copy_(torch.where(variance < math.inf, after, running))  # unless a signal is not finite
         return advantage
-
-    def _remember(self, place: int, signal: Tensor) -> None:
-        """Move the running mean and variance towards the batch's, unless they are not finite."""
-        variance, mean = torch.var_mean(signal, correction=0)  # of all rows, whatever their weight
-        before = self.running[place]
-        after = torch.lerp(torch.stack([mean, variance]), before, self.decay)
-        before.copy_(torch.where(after.isfinite(), after, before))
 
 
 def nvil(model: Pair, hidden: Sequence[int] = (100,), seed: int = 0) -> Reinforce:
@@ -185,7 +182,6 @@ LEARNT: dict[str, Callable[..., Any]] = {"reinforce": Reinforce, "nvil": nvil}
 """Objectives that learn something themselves, by name: each is built on the model, as `nvil(model)`."""
 
 
-@torch.no_grad()
 def learning_signal(
     p: Joint, q: Joint, name: str, log_p: Mapping[str, Tensor], log_q: Mapping[str, Tensor]
 ) -> Tensor:

@@ -113,8 +113,8 @@ def test_streaming_over_samples_changes_nothing() -> None:
 
     draws = torch.randn(50, 20, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     with torch.no_grad():
-        streams = [streamed(model.p, model.q, known.values, Replayed(), 50, chunk) for chunk in (50, 7, 1)]
-        results = [stream.weighed() for stream in streams]
+        weights = [streamed(model.p, model.q, known.values, Replayed(), 50, chunk) for chunk in (50, 7, 1)]
+        results = [found.weighed() for found in weights]
     for found in results[1:]:
         for name, numbers in found._asdict().items():
             torch.testing.assert_close(numbers, getattr(results[0], name), rtol=1e-8, atol=1e-10)
@@ -126,7 +126,9 @@ def test_evaluating_p_in_pieces_changes_nothing(prior: bool) -> None:
     values = {"x": torch.bernoulli(torch.full((4, 6), 0.5, dtype=torch.float64))}
     q = model.p if prior else model.q
     with torch.no_grad():
-        found = [Weigher(model.p, q, live=live)(values, lt.Noise(3), 13) for live in (None, 7, 1)]
+        found = [
+            Weigher(model.p, q, 13, live=live).log_weights(values, lt.Noise(3), 13) for live in (None, 7, 1)
+        ]
     assert found[0].shape == (13, 4)
     for pieces in found[1:]:
         torch.testing.assert_close(pieces, found[0], rtol=1e-12, atol=1e-12)

@@ -125,8 +125,8 @@ def test_the_importance_bound_rises_with_k_to_the_evidence() -> None:
     means = []
     for samples in (1, 3, 10, 100):
         with torch.no_grad():
-            stream = streamed(model.p, model.q, values, lt.Noise(1, dtype=torch.float64), samples, 50)
-            found = stream.weighed()
+            noise = lt.Noise(1, dtype=torch.float64)
+            found = streamed(model.p, model.q, values, noise, samples, 50).weighed()
         means.append(float(found.value.mean()))
     assert means == sorted(means)
     assert truth - means[0] > 0.01 > truth - means[-1] > -0.001

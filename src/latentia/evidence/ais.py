@@ -15,7 +15,7 @@ from ..joint import Joint, Values
 from ..noise import Noise
 from .annealing import Density, Execute, Latents, Moves, Path, Point, betas
 from .hmc import State
-from .importance import Stream, Weighed
+from .importance import Weighed, Weights
 
 SCHEDULES = ("linear", "sigmoidal", "adaptive")
 WARM = 10  # transitions at the start of the path, for the step size to settle
@@ -154,6 +154,4 @@ def _equal_length(pilot: Tensor, spreads: Tensor, count: int) -> Tensor:
 
 
 def _weighed(log_w: Tensor) -> Weighed:
-    stream = Stream(len(log_w))
-    stream.add(log_w)
-    return stream.weighed()
+    return Weights.of(log_w, len(log_w)).weighed()

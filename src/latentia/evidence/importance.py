@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from .._compiling import Compiled
 from ..exact import Inference
 from ..joint import Completion, Joint, Values, average, total
 from ..noise import GivenNoise, Noise, Request, Source
+from ..numerics import logsumexp
 from .pareto import pareto_k, tail_size
 
 
@@ -44,27 +46,28 @@ def streamed(
     noise: Noise,
     samples: int,
     chunk: int,
-    weigh: Callable[[Values, Noise, int], Tensor] | None = None,
-) -> Stream:
+    weigh: Callable[[Values, Noise, int], Weights] | None = None,
+) -> Weights:
     """L_K = log (1/K) sum_k w_k, w_k = p(x, z_k) / q(z_k | x), z_k ~ q(z | x). E[L_K] <= log p(x).
 
     With q = p the draws come from the prior and w_k = p(x | z_k): naive Monte Carlo. At most `chunk` samples
-    are drawn at a time; the stream that took in all K tells L_K and its errors by `weighed`. weigh: a
-    `Weigher` that is kept from batch to batch, so that it may compile.
+    are drawn at a time; L_K and its errors are what all K say, by `weighed`. weigh: a `Weigher` that is kept
+    from batch to batch, so that it may compile. Raises ValueError for fewer than one sample.
 
     Burda et al. (2016), eq. 8; Owen (2013), ch. 2 and 9.
     """
-    weigh = weigh or Weigher(p, q)
-    stream = Stream(samples)
+    if samples < 1:
+        raise ValueError(f"samples must be at least 1, got {samples}")
+    weigh = weigh or Weigher(p, q, samples)
     even = math.ceil(samples / math.ceil(samples / chunk))  # as few shapes as can be
-    for start in range(0, samples, even):
-        stream.add(weigh(values, noise, min(even, samples - start)))
-    return stream
+    pieces = (weigh(values, noise, min(even, samples - start)) for start in range(0, samples, even))
+    return reduce(Weights.and_more, pieces)
 
 
 class Weigher:
-    """log w of so many fresh draws, `[S, B]`; compiled for the shape of the first call where asked.
+    """What is kept of the weights of so many fresh draws; compiled for the shape of the first call if asked.
 
+    total       K, how many draws there will be in all
     enumerate   discrete latents summed over, w = sum_k p(x, k, z_k) / q(z_k | k, x) with a draw of z for each
     live        S times B of which p is evaluated at a time, in one piece after the other
     """
@@ -73,16 +76,18 @@ class Weigher:
         self,
         p: Joint,
         q: Inference,
+        total: int,
         compile: bool = False,
         enumerate: Sequence[str] = (),
         live: int | None = None,
     ) -> None:
-        self.p, self.q, self.compile, self.enumerate, self.live = p, q, compile, tuple(enumerate), live
+        self.p, self.q, self.total = p, q, total
+        self.compile, self.enumerate, self.live = compile, tuple(enumerate), live
         self.requests: dict[str, Request] | None = None
         self.shape = (0, 0)
-        self.execute: Callable[..., Tensor] = self._weights
+        self.execute: Callable[..., Weights] = self._weights
 
-    def __call__(self, values: Values, noise: Noise, samples: int) -> Tensor:
+    def __call__(self, values: Values, noise: Noise, samples: int) -> Weights:
         shape = samples, len(next(iter(values.values())))
         if self.compile and self.requests is None:  # what noise is asked for is known once it has been drawn
             found = self._weights(values, noise, samples)
@@ -94,7 +99,11 @@ class Weigher:
         drawn = {key: noise.take(key, request) for key, request in self.requests.items()}
         return self.execute(values, GivenNoise(drawn), samples)
 
-    def _weights(self, values: Values, noise: Source, samples: int) -> Tensor:
+    def _weights(self, values: Values, noise: Source, samples: int) -> Weights:
+        return Weights.of(self.log_weights(values, noise, samples), self.total)
+
+    def log_weights(self, values: Values, noise: Source, samples: int) -> Tensor:
+        """log w of so many fresh draws, `[S, B]`."""
         done = self.q.complete(values, noise, samples, enumerate=self.enumerate)
         log_p = torch.cat([self.p.log_prob(part) for part in self._pieces(done, samples)], -2)
         log_w = log_p - total(done.log_q.values())  # [*enumerated, S, B]
@@ -117,52 +126,50 @@ class Weigher:
         return name in self.q and value.ndim > 1 + len(self.q[name].event)
 
 
-class Stream:
-    """Sums over log weights that arrive in pieces, and the largest of them.
+class Weights(NamedTuple):
+    """What is kept of K log weights of each example, which come in pieces.
 
+    total     K
     sums      log sum_k w_k and log sum_k w_k^2, `[2, B]`
     largest   those that make the tail and one more, `[M + 1, B]`
     """
 
-    def __init__(self, samples: int) -> None:
-        if samples < 1:
-            raise ValueError(f"samples must be at least 1, got {samples}")
-        self.samples = samples
-        self.sums: Tensor | None = None
-        self.largest: Tensor | None = None
+    total: int
+    sums: Tensor
+    largest: Tensor
 
-    def add(self, log_w: Tensor) -> None:
-        """Take in log weights `[S, B]`."""
-        sums, pool = torch.stack([torch.logsumexp(log_w, 0), torch.logsumexp(2 * log_w, 0)]), log_w
-        if self.sums is not None and self.largest is not None:
-            sums, pool = torch.logaddexp(self.sums, sums), torch.cat([self.largest, pool])
-        keep = min(tail_size(self.samples) + 1, len(pool))
-        self.sums, self.largest = sums, pool.topk(keep, dim=0, sorted=False).values
+    @staticmethod
+    def of(log_w: Tensor, total: int) -> Weights:
+        """Of log weights `[S, B]`, a piece of the K."""
+        sums = torch.stack([logsumexp(log_w, (0,)), logsumexp(2 * log_w, (0,))])
+        return Weights(total, sums, _largest(log_w, total))
 
-    def taken(self) -> tuple[Tensor, Tensor]:
-        """The sums and the largest. Raises ValueError where no weights were given."""
-        if self.sums is None or self.largest is None:
-            raise ValueError("no weights were given")
-        return self.sums, self.largest
+    def and_more(self, other: Weights) -> Weights:
+        """Together with another piece."""
+        largest = _largest(torch.cat([self.largest, other.largest]), self.total)
+        return Weights(self.total, torch.logaddexp(self.sums, other.sums), largest)
 
     def weighed(self) -> Weighed:
-        """What they say of each example."""
-        (log_sum, log_squares), largest = self.taken()
+        """What all K say of each example."""
+        log_sum, log_squares = self.sums
         effective = torch.exp(2 * log_sum - log_squares)
-        value = log_sum - math.log(self.samples)
-        if self.samples == 1:
+        value = log_sum - math.log(self.total)
+        if self.total == 1:
             unknown = torch.full_like(value, math.nan)
             return Weighed(value, unknown, unknown, effective, unknown)
-        variance = (self.samples / effective - 1).clamp(min=0) / (self.samples - 1)  # of mean(w) / E[w]
-        return Weighed(value, variance.sqrt(), -variance / 2, effective, pareto_k(largest).to(value))
+        variance = (self.total / effective - 1).clamp(min=0) / (self.total - 1)  # of mean(w) / E[w]
+        return Weighed(value, variance.sqrt(), -variance / 2, effective, pareto_k(self.largest).to(value))
 
 
-def joined(streams: Sequence[Stream]) -> Stream:
-    """The streams of some examples after one another, of as many samples each."""
-    whole = Stream(streams[0].samples)
-    sums, largest = zip(*(stream.taken() for stream in streams), strict=True)
-    whole.sums, whole.largest = torch.cat(sums, -1), torch.cat(largest, -1)
-    return whole
+def _largest(log_w: Tensor, total: int) -> Tensor:
+    count = min(tail_size(total) + 1, len(log_w))
+    return log_w.topk(count, dim=0, sorted=False).values
+
+
+def joined(parts: Sequence[Weights]) -> Weights:
+    """Those of some examples after one another, of as many samples each."""
+    totals, sums, largest = zip(*parts, strict=True)
+    return Weights(totals[0], torch.cat(sums, -1), torch.cat(largest, -1))
 
 
 def elbo_by_groups(

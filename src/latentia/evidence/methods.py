@@ -162,12 +162,12 @@ def estimator_of(
     if not takes_weights(model, method, work.enumerate):
         return _exactly(model)
     proposal = p if method == "naive" else q
-    weigh = Weigher(p, proposal, work.compile, work.enumerate, work.live)
+    weigh = Weigher(p, proposal, samples, work.compile, work.enumerate, work.live)
 
     def weighed(batch: dict[str, Tensor], noise: Noise) -> Answer:
         parts = _some_rows_each(batch, max(1, work.at_once // samples))
-        streams = [streamed(p, proposal, part, noise, samples, work.at_once, weigh) for part in parts]
-        return _lower(joined(streams).weighed())
+        weights = [streamed(p, proposal, part, noise, samples, work.at_once, weigh) for part in parts]
+        return _lower(joined(weights).weighed())
 
     return weighed
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from latentia.numerics import exp, log_bernoulli, logsumexp
+from latentia.numerics import exp, log_bernoulli, logsumexp, tanh
 
 KINDS = [torch.float32, torch.float64]
 
@@ -82,3 +82,14 @@ def test_log_bernoulli_of_many_entries_is_that_of_each(shapes: tuple[tuple[int, 
     by_hand = torch.autograd.grad((weight * exact).sum(), precise)
     for one, other in zip(torch.autograd.grad((weight * found).sum(), (logits, value)), by_hand, strict=True):
         torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
+def test_tanh_in_a_graph_is_torchs_and_so_is_its_gradient() -> None:
+    x = torch.tensor([-200.0, -30.0, -1.0, -1e-3, 0.0, 1e-3, 1.0, 30.0, 200.0], dtype=torch.float64)
+    torch._dynamo.reset()
+    compiled = torch.compile(tanh, backend="aot_eager", dynamic=False)
+    torch.testing.assert_close(compiled(x), x.tanh(), rtol=1e-12, atol=1e-15)
+    x.requires_grad_()
+    (found,) = torch.autograd.grad(compiled(x).sum(), x)
+    torch.testing.assert_close(found, 1 - x.detach().tanh() ** 2, rtol=1e-12, atol=1e-15)

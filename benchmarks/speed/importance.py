@@ -3,9 +3,10 @@
     OMP_NUM_THREADS=1 python -m benchmarks.speed.importance [--run RUN]
 
 A VAE 784-200-200-50, tanh (Burda et al. 2016), with fresh weights, or the model of a run folder. The floor
-is the decoder's products alone, 5,000 for each image, in chunks of the same size, and the encoder's, once for
-each image. Rounds are interleaved; medians over them, ratios within each. Memory is the most the process held
-while it ran, less what it held before.
+is the decoder's products alone, 5,000 for each image, in chunks of the same size, and the encoder's, once
+for each image. It is timed before and after each run, whose ratio is to the mean of the two, as the machine's
+speed drifts; a first run that compiles is not counted. Memory is the most the process held while it ran, less
+what it held before.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +30,7 @@ from latentia.evidence.methods import live_entries
 from .tasks import images
 from .worker import peak_memory
 
+Found = TypeVar("Found")
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
@@ -66,7 +69,7 @@ def ours(model: lt.Model, x: Tensor, samples: int, compile: bool) -> Callable[[]
     return lambda: lt.log_evidence(model, x, "importance", samples, compile=compile)
 
 
-def timed(run: Callable[[], object], clock: Callable[[], float]) -> tuple[float, object]:
+def timed(run: Callable[[], Found], clock: Callable[[], float]) -> tuple[float, Found]:
     begun = clock()
     found = run()
     return clock() - begun, found
@@ -79,7 +82,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="a run folder, whose model is evaluated")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--samples", type=int, default=5000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "--clock", choices=CLOCKS, default="wall", help="cpu: where other work shares the machine"
@@ -89,26 +92,26 @@ def main() -> None:
     model, clock = model_of(options.run), CLOCKS[options.clock]
     grey, source = images()
     x = (torch.from_numpy(grey[: options.images]) > 127).float()
-    runs = {
-        "floor": floor(model, x, options.samples),
-        "eager": ours(model, x, options.samples, compile=False),
-        "compiled": ours(model, x, options.samples, compile=True),
-    }
+    base = floor(model, x, options.samples)
     print("python -m benchmarks.speed.importance", *sys.argv[1:])
     print(f"L_{options.samples} of {len(x):,} images ({source}, above half black): {model.p.equation()}")
-    took: dict[str, list[float]] = {name: [] for name in runs}
-    for count in range(options.rounds):
-        for name, run in runs.items():
-            before = peak_memory(reset=True)
+    for name in ("eager", "compiled"):
+        run = ours(model, x, options.samples, compile=name == "compiled")
+        if name == "compiled":
+            print(f"compiled, and run once: {timed(run, clock)[0]:.2f} s")
+        ratios, before = [], timed(base, clock)[0]
+        for count in range(1 if name == "eager" else options.rounds):
+            held = peak_memory(reset=True)
             seconds, found = timed(run, clock)
-            took[name].append(seconds)
-            memory = peak_memory() - before
-            told = f", {found.mean:.3f} nats" if isinstance(found, lt.Estimate) else ""
-            print(f"  round {count}: {name:9} {seconds:7.2f} s, {memory:.0f} MB{told}", flush=True)
-    for name, seconds in took.items():
-        ratios = [one / base for one, base in zip(seconds, took["floor"], strict=True)]
-        print(f"{name:9} {statistics.median(seconds):7.2f} s, {statistics.median(ratios):.2f} floors")
-    print("the first round of `compiled` holds the compilation; the median leaves it out")
+            memory, after = peak_memory() - held, timed(base, clock)[0]
+            ratios.append(2 * seconds / (before + after))
+            print(
+                f"  {name} {count}: {seconds:6.2f} s between floors of {before:.2f} and {after:.2f} s, "
+                f"{ratios[-1]:.2f} floors, {memory:.0f} MB, {found.mean:.3f} nats",
+                flush=True,
+            )
+            before = after
+        print(f"{name}: {statistics.median(ratios):.2f} floors, the median of {len(ratios)}")
     threads = f"{options.threads} threads" if options.threads > 1 else "one thread"
     print(
         f"{date.today()}; latentia {lt.__version__}, torch {torch.__version__}; {os.cpu_count()} cores, "

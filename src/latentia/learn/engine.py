@@ -75,15 +75,22 @@ class Step(nn.Module):
 def _ascent_direction(
     step: Step,
     parameters: Sequence[nn.Parameter],
+    clips: bool,
     values: Mapping[str, Tensor],
     noise: Source | dict[str, Tensor],
     numbers: Mapping[str, Tensor],
 ) -> tuple[Tensor, tuple[Tensor | None, ...], Tensor]:
-    """The report of a step, the loss's gradient for each parameter, and the gradient's norm."""
+    """The report of a step, the loss's gradient for each parameter, and a size of the gradient.
+
+    The size is the norm where that clips; otherwise |sum|, which is finite where every entry is, and sooner
+    there.
+    """
     loss, report = step(values, noise, numbers)
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-    norms = torch._foreach_norm([gradient for gradient in gradients if gradient is not None])
-    return report, gradients, torch.linalg.vector_norm(torch.stack(norms))
+    found = [gradient for gradient in gradients if gradient is not None]
+    if clips:
+        return report, gradients, torch.linalg.vector_norm(torch.stack(torch._foreach_norm(found)))
+    return report, gradients, torch.stack([gradient.sum() for gradient in found]).sum().abs()
 
 
 def _mean(per_example: Tensor, weight: Tensor | None) -> Tensor:
@@ -180,7 +187,8 @@ class Engine:
         return why
 
     def _eager_runs(self) -> list[Run]:
-        return [partial(_ascent_direction, self.step_module, group) for group in self.groups]
+        clips = self.clip is not None
+        return [partial(_ascent_direction, self.step_module, group, clips) for group in self.groups]
 
     def _given_noise(self) -> dict[str, Tensor]:
         return {
@@ -198,10 +206,10 @@ class Engine:
         noise: Any = self._given_noise() if self.executor == "compiled" else self._live_noise()
         turn = step % len(self.groups)
         with self._drawing_inside(step):
-            report, gradients, norm = self.runs[turn](values, noise, self.numbers(step))
+            report, gradients, size = self.runs[turn](values, noise, self.numbers(step))
         for parameter, gradient in zip(self.groups[turn], gradients, strict=True):
             parameter.grad = gradient
-        return report, self._update(step, norm)
+        return report, self._update(step, size)
 
     def _drawing_inside(self, step: int) -> AbstractContextManager[None]:
         if not self.draws_inside:
@@ -234,11 +242,11 @@ class Engine:
     def _live_noise(self) -> Noise:
         return Noise(dtype=self.dtype, generator=self.generator)
 
-    def _update(self, step: int, norm: Tensor) -> Tensor:
-        finite = norm < math.inf  # which NaN is not
+    def _update(self, step: int, size: Tensor) -> Tensor:
+        finite = size < math.inf  # which NaN is not
         if self.clip is not None:
             gradients = [p.grad for p in self.parameters if p.grad is not None]
-            torch._foreach_mul_(gradients, (self.clip / (norm + 1e-6)).clamp(max=1.0))
+            torch._foreach_mul_(gradients, (self.clip / (size + 1e-6)).clamp(max=1.0))
         for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
             group["lr"] = rate * self.schedule(step)
         if self.skips_by_itself:  # a GPU need not be waited for
